@@ -1,0 +1,53 @@
+"""Write to a temporary name, then rename: what has a final name is complete."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target` that takes its place when the block ends without an error.
+
+    The block creates a file or a folder there. After an error it is removed and `target` is as it was;
+    what a killed run left behind is removed by the next one.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(target.name + ".tmp")
+    _remove(temporary)
+    try:
+        yield temporary
+        if temporary.is_dir():
+            _remove(target)  # a folder cannot be renamed over one that is not empty
+        temporary.replace(target)
+    finally:
+        _remove(temporary)
+
+
+def write_json(path: Path, content: Any) -> None:  # noqa: ANN401
+    """Write `content` as indented UTF-8 JSON. Floats are rounded to 6 decimals, so that diffs stay readable."""
+    with replacing(path) as temporary:
+        text = json.dumps(_rounded(content), indent=2, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _rounded(content: Any) -> Any:  # noqa: ANN401
+    if isinstance(content, float):
+        return round(content, 6)
+    if isinstance(content, dict):
+        return {key: _rounded(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_rounded(value) for value in content]
+    return content
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

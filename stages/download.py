@@ -1,0 +1,248 @@
+"""Stage 1: fetch the zip of pictures, from a URL or a path, and check its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.exceptions import ChunkedEncodingError
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError, ProxyError
+from urllib3.util import Retry
+
+from stages import params
+from stages.atomic import replacing, write_json
+from stages.errors import BadInput, run
+from stages.progress import progress
+
+CHUNK = 1 << 20  # bytes
+TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of the body
+CUTS = 5  # how often in a row a connection may break before any byte has come
+BACKOFF = 0.5  # seconds before the second retry, doubled before each further one
+RETRIES = Retry(
+    total=4,
+    backoff_factor=BACKOFF,
+    status_forcelist=(429, 500, 502, 503, 504),
+    allowed_methods={"GET"},
+    raise_on_status=False,  # the last answer then tells what to say
+)
+
+
+def main() -> None:
+    """Fetch `data.url` into data/raw/dataset.zip."""
+    data = params.load().data
+    target = Path("data/raw/dataset.zip")
+    digest = fetch(data.url, target, data.sha256, param="data.url")
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, sha256 {digest}")
+    if data.sha256 is None:
+        print(f"any file was accepted; to pin this one, set data.sha256 to {digest}")
+
+
+def fetch(source: str, target: Path, sha256: str | None, *, param: str) -> str:
+    """Bring `source` to `target`, and return its sha256 in hexadecimal.
+
+    A download that was cut off leaves `target`.part; the next call goes on from there if the server can tell
+    that the file is still the same. `target` appears only once the hash has been checked.
+
+    Args:
+        source: an http://, https:// or file:// URL, or a path.
+        target: the file to write.
+        sha256: the hash, or its first characters; None accepts any file.
+        param: the parameter to name in errors.
+
+    Raises:
+        BadInput: nothing there, nobody answering, or another file than the hash says.
+
+    """
+    scheme = urlsplit(source).scheme.lower() if "://" in source else "file"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if scheme in {"http", "https"}:
+        return _download(source, target, sha256, param)
+    if scheme == "file":
+        return _copy(local_path(source), target, sha256, param)
+    raise BadInput(f"{param} is {shown(source)}: only http://, https://, file:// and paths are understood")
+
+
+def local_path(source: str) -> Path:
+    """Return the path in a file:// URL, or the path that `source` itself is."""
+    if source.lower().startswith("file://"):
+        return Path(url2pathname(urlsplit(source).path))
+    return Path(source).expanduser()
+
+
+def shown(url: str) -> str:
+    """Return a URL without the credentials that may stand in it."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _copy(path: Path, target: Path, sha256: str | None, param: str) -> str:
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise BadInput(f"{param} is {path}, which {what} (seen from {Path.cwd()}); give the path of a file")
+    digest = hashlib.sha256()
+    with replacing(target) as temporary:
+        with path.open("rb") as source, temporary.open("wb") as copy:
+            while chunk := source.read(CHUNK):
+                digest.update(chunk)
+                copy.write(chunk)
+        _check(digest.hexdigest(), sha256, str(path), param)
+    return digest.hexdigest()
+
+
+def _download(url: str, target: Path, sha256: str | None, param: str) -> str:
+    part = target.with_name(target.name + ".part")
+    resumed = _receive(url, part, param)
+    digest = _sha256(part)
+    if resumed and sha256 and not digest.startswith(sha256):
+        # The server called it the same file, and it was not: once more, from the first byte.
+        _forget(part)
+        _receive(url, part, param)
+        digest = _sha256(part)
+    try:
+        _check(digest, sha256, shown(url), param)
+    except BadInput:
+        _forget(part)
+        raise
+    part.replace(target)
+    _forget(part)
+    return digest
+
+
+def _receive(url: str, part: Path, param: str) -> bool:
+    """Write the body of `url` to `part`, over as many connections as it takes; True where a part was kept."""
+    with requests.Session() as session:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
+        resumed = False
+        cuts = 0
+        while True:
+            start, validator = _kept(url, part)
+            headers = {"Accept-Encoding": "identity"}
+            if start:
+                headers |= {"Range": f"bytes={start}-", "If-Range": validator}
+            try:
+                response = session.get(url, headers=headers, stream=True, timeout=TIMEOUT)
+            except requests.RequestException as error:
+                raise _unreachable(url, param, _reason(error)) from None
+            with response:
+                partial = response.status_code == requests.codes.partial_content
+                if start and not (response.ok and partial == (_first_byte(response) == start)):
+                    _forget(part)  # whatever the server means, it is not the rest of what we have
+                    continue
+                if not response.ok:
+                    answer = f"{response.status_code} {response.reason}".strip()
+                    raise BadInput(f"{shown(url)} answered {answer}; check {param}")
+                resumed = partial
+                try:
+                    _write(response, part, url, start if partial else 0)
+                except (ChunkedEncodingError, requests.ConnectionError, requests.Timeout) as error:
+                    received = part.stat().st_size > (start if partial else 0)
+                    cuts = 0 if received else cuts + 1
+                    if cuts > CUTS:
+                        raise _unreachable(url, param, _reason(error)) from None
+                    time.sleep(BACKOFF * 2**cuts)
+                else:
+                    return resumed
+
+
+def _write(response: requests.Response, part: Path, url: str, start: int) -> None:
+    if not start:
+        _forget(part)
+        validator = response.headers.get("ETag", "")
+        if not validator or validator.startswith("W/"):  # a weak one does not promise the same bytes
+            validator = response.headers.get("Last-Modified", "")
+        write_json(_note(part), {"url": _url_hash(url), "validator": validator})
+    length = response.headers.get("Content-Length", "")
+    total = start + int(length) if length.isdecimal() else None
+    with (
+        part.open("ab" if start else "wb") as file,
+        progress(total, f"download {urlsplit(url).hostname}", "B", done=start) as update,
+    ):
+        for chunk in response.iter_content(CHUNK):
+            file.write(chunk)
+            update(len(chunk))
+
+
+def _kept(url: str, part: Path) -> tuple[int, str]:
+    """How many bytes an interrupted run has left of this URL, and what proves that they still belong to it."""
+    try:
+        note = json.loads(_note(part).read_text(encoding="utf-8"))
+        if note["url"] == _url_hash(url) and note["validator"]:
+            return part.stat().st_size, note["validator"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        pass
+    return 0, ""
+
+
+def _note(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _note(part).unlink(missing_ok=True)
+
+
+def _url_hash(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()  # the URL itself may hold credentials
+
+
+def _first_byte(response: requests.Response) -> int | None:
+    found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    return int(found[1]) if found else None
+
+
+def _sha256(path: Path) -> str:
+    def digest_of(file: BinaryIO) -> str:
+        digest = hashlib.sha256()
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    with path.open("rb") as file:
+        return digest_of(file)
+
+
+def _check(digest: str, sha256: str | None, where: str, param: str) -> None:
+    if sha256 and not digest.startswith(sha256):
+        pin = param.rpartition(".")[0] + ".sha256"
+        raise BadInput(
+            f"{where} has sha256 {digest}, but {sha256} was expected: a damaged or another file; "
+            f"if it is the one you want, set {pin} to its hash (or to null)"
+        )
+
+
+def _unreachable(url: str, param: str, reason: str) -> BadInput:
+    return BadInput(
+        f"could not fetch from {urlsplit(url).hostname}: {reason}; check the network or the proxy settings and "
+        f"run this again, or fetch {shown(url)} elsewhere and set {param} to the path of the file"
+    )
+
+
+def _reason(error: requests.RequestException) -> str:
+    cause = error.args[0] if error.args else error
+    cause = getattr(cause, "reason", cause)
+    known = {
+        NameResolutionError: "its name could not be resolved",
+        ConnectTimeoutError: f"no answer within {TIMEOUT[0]} seconds",
+        NewConnectionError: "the connection was refused or there is no route to it",
+        ProxyError: "the proxy could not be used",
+    }
+    for kind, sentence in known.items():
+        if isinstance(cause, kind):
+            return sentence
+    if isinstance(error, ChunkedEncodingError | requests.ConnectionError | requests.Timeout):
+        return "the connection broke off"
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    run(main)

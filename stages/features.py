@@ -1,0 +1,95 @@
+"""Stage 4: run the frozen part of the network over every picture once, and store what comes out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages import images, params
+from stages.atomic import replacing, write_json
+from stages.errors import run
+from stages.images import Preprocessing
+from stages.progress import progress
+from stages.store import Split, layers_above, read_card
+
+BATCH = 32  # pictures
+
+# In: squares, the number of their first picture, how many views. Out: (pictures, views, ...), to be stored.
+Encoder = Callable[[NDArray[np.uint8], int, int], NDArray[Any]]
+
+
+def main() -> None:
+    """Store both splits of data/images under data/features, as far as the strategy's cut."""
+    given = params.load()
+    card = read_card(Path("data/weights"))
+    preprocessing = Preprocessing(**card["preprocessing"])
+    layers_above(card, given.chosen.freeze)  # is there such a layer?
+    encode = pixels if given.chosen.cut == "pixels" else frozen_network(given, card, preprocessing)
+
+    images_folder = Path("data/images")
+    classes = sorted(folder.name for folder in (images_folder / "train").iterdir())
+    with replacing(Path("data/features")) as target:
+        for split, views in (("train", given.chosen.views), ("val", 1)):
+            started = time.perf_counter()
+            folder = images_folder / split
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+            names = [file.relative_to(folder).as_posix() for file in files]
+            labels = np.array([classes.index(name.partition("/")[0]) for name in names], dtype=np.int64)
+            batches = encoded(files, preprocessing, encode, views, what=f"features {split}")
+            shape = Split.write(target / split, batches, labels, names)
+            print(f"{split}: {shape}, {len(files) / (time.perf_counter() - started):.0f} pictures a second")
+        write_json(target / "card.json", {**card, "cut": given.chosen.cut, "classes": classes})
+
+
+def encoded(
+    files: list[Path], preprocessing: Preprocessing, encode: Encoder, views: int, *, what: str
+) -> Iterator[NDArray[Any]]:
+    """Yield what `encode` makes of each batch of pictures, while the next ones are being decoded."""
+    first = 0
+    with progress(len(files), what, "pictures") as update:
+        for squares in images.squares(files, preprocessing, BATCH):
+            yield encode(squares, first, views)
+            first += len(squares)
+            update(len(squares))
+
+
+def pixels(squares: NDArray[np.uint8], first: int, views: int) -> NDArray[np.uint8]:  # noqa: ARG001
+    """Leave the pictures as they are, (pictures, 1, resize, resize, 3): augmentation happens in training."""
+    return squares[:, np.newaxis]
+
+
+def frozen_network(given: params.Params, card: dict[str, Any], preprocessing: Preprocessing) -> Encoder:
+    """Return what computes the output of the layer `freeze`, float32 (pictures, views, ...).
+
+    The first view of a picture is the plain one, the others are training views.
+    """
+    import torch
+
+    from stages import backbone, device
+    from stages.views import evaluation_view, training_view
+
+    where = device.choose(given.device)
+    network = backbone.restore(card["architecture"], 1, Path("data/weights/weights.safetensors"))
+    frozen, _ = backbone.split(network, given.chosen.freeze)
+    frozen.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def encode(squares: NDArray[np.uint8], first: int, views: int) -> NDArray[np.float32]:
+        with torch.inference_mode(), device.autocast(where, given.precision):
+            batch = device.send(squares, where)
+            outputs = [frozen(evaluation_view(batch, preprocessing))]
+            for view in range(1, views):
+                draws = [(given.seed, view, first + i) for i in range(len(batch))]
+                outputs.append(frozen(training_view(batch, preprocessing, given.augment, draws)))
+            stored: NDArray[np.float32] = torch.stack(outputs, dim=1).float().cpu().numpy()
+            return stored
+
+    return encode
+
+
+if __name__ == "__main__":
+    run(main)

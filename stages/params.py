@@ -1,0 +1,182 @@
+"""Every knob of params.yaml, with its type and range."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from stages.errors import BadInput
+
+Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Block(BaseModel):
+    """A block of params.yaml: a misspelt or a surplus key is an error, and so is text where a number belongs."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Data(Block):
+    """Which pictures."""
+
+    url: Annotated[str, Field(min_length=1)]
+    sha256: Sha256 | None
+    exclude: list[str]
+
+
+class Backbone(Block):
+    """Which network, and the weights it starts from."""
+
+    name: str
+    weights: Annotated[str, Field(min_length=1)]
+    sha256: Sha256 | None
+
+
+class Augment(Block):
+    """What happens to a training picture: crop area as a share, flip as a probability, rotation in degrees."""
+
+    scale: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=2)]
+    flip: Share
+    rotation: Annotated[float, Field(ge=0, le=180)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Augment:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError("scale is [smallest, largest]")
+        return self
+
+
+class Step(Block):
+    """The learning rate is multiplied by `gamma` every `step_size` epochs."""
+
+    name: Literal["step"]
+    step_size: Count
+    gamma: Annotated[float, Field(gt=0, le=1)]
+
+
+class Cosine(Block):
+    """The learning rate rises linearly over `warmup_epochs`, then falls to 0 as half a cosine."""
+
+    name: Literal["cosine"]
+    warmup_epochs: NonNegative
+
+
+class _Strategy(Block):
+    init: Literal["pretrained", "random"]
+    freeze: str
+    precompute: bool
+    views: Count = 1
+    loss: Literal["cross_entropy"]
+
+    @property
+    def cut(self) -> str:
+        """The layer whose output `features` stores: `freeze`, or the pixels where nothing is to be precomputed."""
+        return self.freeze if self.precompute else "pixels"
+
+
+class ToConvergence(_Strategy):
+    """A convex head on stored features: L-BFGS, with the weight decay chosen by cross-validation."""
+
+    solver: Literal["lbfgs"]
+    weight_decay: Positive | Annotated[list[Positive], Field(min_length=1)]
+    n_splits: Annotated[int, Field(ge=2)]
+
+    @property
+    def weight_decays(self) -> list[float]:
+        """The grid, also where it is a single value."""
+        return self.weight_decay if isinstance(self.weight_decay, list) else [self.weight_decay]
+
+    @model_validator(mode="after")
+    def _stored(self) -> ToConvergence:
+        if self.cut == "pixels":
+            raise ValueError(
+                "solver lbfgs needs a frozen network's stored features: "
+                "set freeze to a layer and precompute to true, or solver to sgd or adamw"
+            )
+        return self
+
+
+class ByEpochs(_Strategy):
+    """The layers above `freeze`, by epochs over the training pictures, the best epoch kept by hold-out loss."""
+
+    solver: Literal["sgd", "adamw"]
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: NonNegative
+    schedule: Annotated[Step | Cosine, Field(discriminator="name")]
+    holdout: Annotated[float, Field(gt=0, lt=1)]
+
+
+Strategy = Annotated[ToConvergence | ByEpochs, Field(discriminator="solver")]
+
+
+class Params(Block):
+    """The whole of params.yaml."""
+
+    strategy: str
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+    precision: Literal["auto", "float32", "bfloat16"]
+    data: Data
+    backbone: Backbone
+    augment: Augment
+    strategies: dict[str, Strategy]
+
+    @property
+    def chosen(self) -> ToConvergence | ByEpochs:
+        """The block of `strategies` that `strategy` names."""
+        return self.strategies[self.strategy]
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        BadInput: with the dotted name, its value and what is accepted there, for the first thing that is wrong.
+
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BadInput(f"there is no {path} here; run this in the folder that holds dvc.yaml") from None
+    try:
+        params = Params.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise BadInput(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        raise BadInput(f"{path}: {_sentence(error.errors()[0])}") from None
+    if params.strategy not in params.strategies:
+        raise BadInput(f"{path}: strategy: there is no {params.strategy!r} among `strategies`; {_known(params)}")
+    return params
+
+
+def _known(params: Params) -> str:
+    near = difflib.get_close_matches(params.strategy, params.strategies, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}There are: {', '.join(params.strategies)}"
+
+
+def _sentence(error: ErrorDetails) -> str:
+    # Tagged unions put the chosen tag into the location ("strategies.linear.lbfgs.views"): not a name in the file.
+    tags = {"lbfgs", "sgd", "adamw", "step", "cosine"}
+    parts = [str(part) for part in error["loc"] if not str(part).startswith("list[") and part != "float"]
+    name = ".".join(part for i, part in enumerate(parts) if i == 0 or part not in tags)
+    if error["type"] == "missing":
+        return f"{name or 'everything'} is missing"
+    if error["type"] == "extra_forbidden":
+        return f"{name} is not a parameter here: misspelt, or not used with this solver or schedule"
+    value = repr(error["input"])
+    shown = f" is {value}" if len(value) < 80 and not isinstance(error["input"], dict) else ""
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{name}{shown}: {message[0].lower()}{message[1:]}"

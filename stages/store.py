@@ -1,0 +1,72 @@
+"""What stages hand to each other: memory-mapped arrays, and a card that says what they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.errors import BadInput
+
+
+class Split:
+    """One split of data/features, opened without reading it.
+
+    Attributes:
+        inputs: (pictures, views, ...), memory-mapped: uint8 pixels or a layer's float32 output. The first view
+            is the plain one.
+        labels: int64 (pictures,), positions in the card's `classes`.
+        names: each picture's path below data/images/<split>.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.inputs: NDArray[Any] = np.load(folder / "inputs.npy", mmap_mode="r")
+        self.labels: NDArray[np.int64] = np.load(folder / "labels.npy")
+        self.names = (folder / "names.txt").read_text(encoding="utf-8").splitlines()
+
+    @staticmethod
+    def write(
+        folder: Path, batches: Iterable[NDArray[Any]], labels: NDArray[np.int64], names: list[str]
+    ) -> tuple[int, ...]:
+        """Write a split whose inputs come in batches, one after the other; return the inputs' shape."""
+        folder.mkdir(parents=True)
+        shape: tuple[int, ...] = ()
+        with (folder / "inputs.npy").open("wb") as file:
+            for batch in batches:
+                if not shape:
+                    shape = (len(names), *batch.shape[1:])
+                    header = {"descr": batch.dtype.str, "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_2_0(file, header)
+                # Written, not memory-mapped: mapped pages would count as this process's memory.
+                file.write(np.ascontiguousarray(batch).data)
+        np.save(folder / "labels.npy", labels)
+        (folder / "names.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        return shape
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """Return the card of data/weights, data/features or data/model."""
+    path = folder / "card.json"
+    try:
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"there is no {path} yet; `dvc repro` makes it") from None
+    return card
+
+
+def layers_above(card: dict[str, Any], layer: str) -> list[str]:
+    """Return the names of the network's layers above `layer`, the head last; all of them above "pixels".
+
+    Raises:
+        BadInput: there is no such layer below the head.
+
+    """
+    names: list[str] = ["pixels", *card["layers"]]
+    if layer not in names[:-1]:
+        raise BadInput(f"freeze: {card['architecture']} has no layer {layer!r} below its head; it has {names[:-1]}")
+    return names[names.index(layer) + 1 :]

@@ -1,0 +1,141 @@
+"""Stage 5: train what lies above the frozen layers, and save the whole network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dvclive import Live
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save
+
+from stages import params
+from stages.atomic import replacing, write_json
+from stages.errors import BadInput, run
+from stages.images import Preprocessing
+from stages.params import ByEpochs, Params, ToConvergence
+from stages.store import Split, layers_above, read_card
+
+Tensors = dict[str, NDArray[Any]]
+
+
+def main() -> None:
+    """Train on data/features, the way the strategy's solver says, and write data/model and metrics/train."""
+    given = params.load()
+    started = time.perf_counter()
+    card = read_card(Path("data/features"))
+    split = Split(Path("data/features/train"))
+    with Live("metrics/train", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False) as live:
+        if isinstance(given.chosen, ToConvergence):
+            tensors, chosen, accuracy = to_convergence(given, given.chosen, split, card, live)
+        else:
+            tensors, chosen, accuracy = by_epochs(given, given.chosen, split, card, live)
+    with replacing(Path("data/model")) as folder:
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(save(tensors))
+        trained = given.chosen.model_dump() | {"name": given.strategy, "seed": given.seed} | chosen
+        write_json(folder / "card.json", {**card, "strategy": trained})
+    print(
+        f"{', '.join(f'{key} {value}' for key, value in chosen.items())}: accuracy {accuracy:.4f} on held-out "
+        f"training pictures; {time.perf_counter() - started:.1f} s"
+    )
+
+
+def to_convergence(
+    given: Params, strategy: ToConvergence, split: Split, card: dict[str, Any], live: Live
+) -> tuple[Tensors, dict[str, Any], float]:
+    """Fit a linear head, with the weight decay that cross-validation finds best; curves are over weight decays.
+
+    Returns:
+        The whole network's tensors, what was chosen, and the cross-validated top-1 accuracy.
+
+    """
+    from stages import convex
+
+    if layers_above(card, strategy.freeze) != [card["head"]] or split.inputs.ndim != 3:
+        raise BadInput(
+            f"strategies.{given.strategy}.solver: lbfgs fits the head alone, and there are other layers above "
+            f"{strategy.freeze}; set freeze to {card['layers'][-2]}, or solver to sgd or adamw"
+        )
+    scores = convex.cross_validate(
+        split.inputs, split.labels, strategy.weight_decays, strategy.n_splits, given.seed
+    )
+    for score in scores:
+        print(
+            f"weight decay {score.weight_decay:g}: train loss {score.train_loss:.4f}; "
+            f"cross-validated loss {score.holdout_loss:.4f}, accuracy {score.holdout_accuracy:.4f}"
+        )
+        curves = {
+            "weight_decay": score.weight_decay,
+            "train/loss": score.train_loss,
+            "holdout/loss": score.holdout_loss,
+            "holdout/accuracy": score.holdout_accuracy,
+        }
+        _log(live, curves)
+    best = min(scores, key=lambda score: score.holdout_loss)
+    chosen = {"weight_decay": best.weight_decay}
+    _conclude(live, chosen, best.holdout_loss, best.holdout_accuracy)
+    head, _ = convex.fit(split.inputs, split.labels, best.weight_decay)
+    tensors: Tensors = load_file("data/weights/weights.safetensors")
+    tensors |= {f"{card['head']}.weight": head.weight, f"{card['head']}.bias": head.bias}
+    return tensors, chosen, best.holdout_accuracy
+
+
+def by_epochs(
+    given: Params, strategy: ByEpochs, split: Split, card: dict[str, Any], live: Live
+) -> tuple[Tensors, dict[str, Any], float]:
+    """Train the layers above `freeze`, and keep the epoch with the lowest hold-out loss; curves are over epochs.
+
+    Returns:
+        The whole network's tensors, what was chosen, and the hold-out's top-1 accuracy.
+
+    """
+    import torch
+
+    from stages import backbone, epochs
+
+    torch.manual_seed(given.seed)
+    network = backbone.restore(card["architecture"], len(card["classes"]), Path("data/weights/weights.safetensors"))
+
+    def report(number: int, epoch: epochs.Epoch) -> None:
+        print(
+            f"epoch {number}/{strategy.epochs}: "
+            f"train loss {epoch.train_loss:.4f}, accuracy {epoch.train_accuracy:.4f}; "
+            f"hold-out loss {epoch.holdout_loss:.4f}, accuracy {epoch.holdout_accuracy:.4f}; "
+            f"learning rate {epoch.learning_rate:.2g}",
+            flush=True,
+        )
+        curves = {
+            "train/loss": epoch.train_loss,
+            "train/accuracy": epoch.train_accuracy,
+            "holdout/loss": epoch.holdout_loss,
+            "holdout/accuracy": epoch.holdout_accuracy,
+            "learning_rate": epoch.learning_rate,
+        }
+        _log(live, curves)
+
+    number, best = epochs.fit(
+        network, split, Preprocessing(**card["preprocessing"]), given, strategy, report
+    )
+    chosen = {"epoch": number}
+    _conclude(live, chosen, best.holdout_loss, best.holdout_accuracy)
+    state = network.state_dict()
+    return {key: value.cpu().contiguous().numpy() for key, value in state.items()}, chosen, best.holdout_accuracy
+
+
+def _log(live: Live, curves: Mapping[str, float]) -> None:
+    for name, value in curves.items():
+        live.log_metric(name, float(f"{value:.6g}"))
+    live.next_step()
+
+
+def _conclude(live: Live, chosen: Mapping[str, float], loss: float, accuracy: float) -> None:
+    """Leave in metrics/train/metrics.json what was chosen and how it did, instead of the last point of the curves."""
+    live.summary = {"chosen": dict(chosen), "holdout": {"loss": round(loss, 6), "accuracy": round(accuracy, 6)}}
+
+
+if __name__ == "__main__":
+    run(main)

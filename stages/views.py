@@ -1,0 +1,78 @@
+"""What happens to an evaluation picture, and what happens to a training picture, side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from stages.images import Preprocessing
+from stages.params import Augment
+
+
+def evaluation_view(squares: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    """Return the central crop, normalised: what the weights' makers evaluated on.
+
+    Args:
+        squares: uint8 (n, resize, resize, 3), as `images.square` gives them.
+        preprocessing: of the weights.
+
+    Returns:
+        float32 (n, 3, crop, crop), channels-last in memory, on the device of `squares`.
+
+    """
+    margin, crop = round((preprocessing.resize - preprocessing.crop) / 2), preprocessing.crop
+    centre = squares[:, margin : margin + crop, margin : margin + crop]
+    return _normalise(centre.permute(0, 3, 1, 2).float(), preprocessing)
+
+
+def training_view(
+    squares: torch.Tensor, preprocessing: Preprocessing, augment: Augment, draws: Sequence[tuple[int, ...]]
+) -> torch.Tensor:
+    """Return a random-resized crop, flipped and rotated at random, in one bilinear resampling; normalised.
+
+    Random-resized crop: area and aspect ratio (3/4 to 4/3, log-uniform) as in Szegedy et al. 2015,
+    arXiv:1409.4842, section 6.
+
+    Args:
+        squares: uint8 (n, resize, resize, 3).
+        preprocessing: of the weights.
+        augment: ranges of the random numbers.
+        draws: for each picture, the integers that its random numbers are drawn from (seed, epoch, picture):
+            the view of a picture does not depend on the batch it comes in.
+
+    Returns:
+        float32 (n, 3, crop, crop), channels-last in memory, on the device of `squares`.
+
+    """
+    theta = torch.from_numpy(np.stack([_affine(augment, draw) for draw in draws])).to(squares.device)
+    size = [len(squares), 3, preprocessing.crop, preprocessing.crop]
+    grid = F.affine_grid(theta, size, align_corners=False)
+    pixels = squares.permute(0, 3, 1, 2).float()
+    return _normalise(F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False), preprocessing)
+
+
+def _affine(augment: Augment, draw: tuple[int, ...]) -> NDArray[np.float32]:
+    """From the output's coordinates to the square's, both from -1 to 1: (2, 3)."""
+    random = np.random.default_rng(draw)
+    area = random.uniform(*augment.scale)
+    ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
+    width, height = min(1.0, math.sqrt(area * ratio)), min(1.0, math.sqrt(area / ratio))
+    x, y = random.uniform(-1, 1, size=2) * (1 - width, 1 - height)
+    mirror = -1.0 if random.uniform() < augment.flip else 1.0
+    angle = math.radians(random.uniform(-augment.rotation, augment.rotation))
+    cos, sin = math.cos(angle), math.sin(angle)
+    return np.array(
+        [[mirror * width * cos, -height * sin, x], [mirror * width * sin, height * cos, y]], dtype=np.float32
+    )
+
+
+def _normalise(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    mean = torch.tensor(preprocessing.mean, device=pixels.device).view(1, 3, 1, 1)
+    std = torch.tensor(preprocessing.std, device=pixels.device).view(1, 3, 1, 1)
+    # In place where autograd does not watch: `pixels` is always a fresh copy here.
+    return pixels.sub_(mean * 255).div_(std * 255).contiguous(memory_format=torch.channels_last)
