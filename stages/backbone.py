@@ -13,7 +13,7 @@ from torchvision import models
 from torchvision.models import ResNet, Weights, WeightsEnum
 from torchvision.transforms import InterpolationMode
 
-from stages.errors import BadInput
+from stages.errors import InputError
 from stages.images import Preprocessing
 
 NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -25,7 +25,7 @@ def build(name: str, n_classes: int) -> ResNet:
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise BadInput(f"backbone.name: there is no {name!r} among {', '.join(NAMES)}{hint}")
+        raise InputError(f"backbone.name: there is no {name!r} among {', '.join(NAMES)}{hint}")
     network: ResNet = models.get_model(name, weights=None, num_classes=n_classes)
     return network.eval()
 
@@ -68,7 +68,7 @@ def restore(name: str, n_classes: int, file: Path) -> ResNet:
     result = network.load_state_dict(load_file(file), strict=False)
     lacking = [key for key in result.missing_keys if not key.startswith(f"{HEAD}.")]
     if lacking or result.unexpected_keys:
-        raise BadInput(f"{file} does not hold a {name}: {[*lacking, *result.unexpected_keys][0]} does not fit")
+        raise InputError(f"{file} does not hold a {name}: {[*lacking, *result.unexpected_keys][0]} does not fit")
     return network
 
 
@@ -106,22 +106,22 @@ def check(state: Mapping[str, torch.Tensor], name: str, where: str) -> None:
     """Check that a state dict is that of the network `name`, whatever number of classes its head has.
 
     Raises:
-        BadInput: with the first tensor that is missing, surplus, of another shape or not finite.
+        InputError: with the first tensor that is missing, surplus, of another shape or not finite.
 
     """
     with torch.device("meta"):
         expected = build(name, 1).state_dict()
     for key in expected.keys() - state.keys():
-        raise BadInput(f"{where} is not a {name}: it lacks {key} (and perhaps more); set backbone.name to what it is")
+        raise InputError(f"{where} is not a {name}: it lacks {key} (and perhaps more); set backbone.name to what it is")
     for key in state.keys() - expected.keys():
-        raise BadInput(f"{where} is not a {name}: {key} is none of its tensors; set backbone.name to what it is")
+        raise InputError(f"{where} is not a {name}: {key} is none of its tensors; set backbone.name to what it is")
     for key, tensor in state.items():
         if key.startswith(f"{HEAD}."):
             continue
         if tensor.shape != expected[key].shape:
-            raise BadInput(
+            raise InputError(
                 f"{where} is not a {name}: {key} has shape {tuple(tensor.shape)}, not {tuple(expected[key].shape)}; "
                 f"set backbone.name to what it is"
             )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise BadInput(f"{where} is damaged: {key} holds NaN or infinity")
+            raise InputError(f"{where} is damaged: {key} holds NaN or infinity")

@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
-from stages.errors import BadInput
+from stages.errors import InputError
 from stages.progress import progress
 
 ROWS = 8192  # rows of features in memory at a time
@@ -60,7 +60,7 @@ def cross_validate(
     """
     smallest = int(np.bincount(labels).min())
     if smallest < n_splits:
-        raise BadInput(f"n_splits is {n_splits}, but the smallest class has {smallest} training pictures; lower it")
+        raise InputError(f"n_splits is {n_splits}, but the smallest class has {smallest} training pictures; lower it")
     folds = StratifiedKFold(n_splits, shuffle=True, random_state=seed)
     splits = [holdout for _, holdout in folds.split(np.zeros(len(labels)), labels)]
     scores = []

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.errors import BadInput
+from stages.errors import InputError
 
 
 def choose(name: str) -> torch.device:
@@ -16,10 +16,10 @@ def choose(name: str) -> torch.device:
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise BadInput(f"device is {name}, but PyTorch finds no CUDA device here; use auto or cpu")
+        raise InputError(f"device is {name}, but PyTorch finds no CUDA device here; use auto or cpu")
     device = torch.device("cuda" if name == "auto" else name)
     if (device.index or 0) >= torch.cuda.device_count():
-        raise BadInput(f"device is {name}, but there are {torch.cuda.device_count()} CUDA devices, from cuda:0")
+        raise InputError(f"device is {name}, but there are {torch.cuda.device_count()} CUDA devices, from cuda:0")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed one
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     torch.backends.cudnn.benchmark = False
@@ -44,6 +44,6 @@ def send(array: NDArray[np.generic], device: torch.device) -> torch.Tensor:
 
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     has = torch.cpu.get_capabilities()
-    return any(has.get(feature, False) for feature in ("avx512_bf16", "amx_bf16", "bf16"))
+    return any(bool(has.get(feature)) for feature in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -19,7 +19,7 @@ from urllib3.util import Retry
 
 from stages import params
 from stages.atomic import replacing, write_json
-from stages.errors import BadInput, run
+from stages.errors import InputError, run
 from stages.progress import progress
 
 CHUNK = 1 << 20  # bytes
@@ -58,7 +58,7 @@ def fetch(source: str, target: Path, sha256: str | None, *, param: str) -> str:
         param: the parameter to name in errors.
 
     Raises:
-        BadInput: nothing there, nobody answering, or another file than the hash says.
+        InputError: nothing there, nobody answering, or another file than the hash says.
 
     """
     scheme = urlsplit(source).scheme.lower() if "://" in source else "file"
@@ -67,7 +67,7 @@ def fetch(source: str, target: Path, sha256: str | None, *, param: str) -> str:
         return _download(source, target, sha256, param)
     if scheme == "file":
         return _copy(local_path(source), target, sha256, param)
-    raise BadInput(f"{param} is {shown(source)}: only http://, https://, file:// and paths are understood")
+    raise InputError(f"{param} is {shown(source)}: only http://, https://, file:// and paths are understood")
 
 
 def local_path(source: str) -> Path:
@@ -86,7 +86,7 @@ def shown(url: str) -> str:
 def _copy(path: Path, target: Path, sha256: str | None, param: str) -> str:
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise BadInput(f"{param} is {path}, which {what} (seen from {Path.cwd()}); give the path of a file")
+        raise InputError(f"{param} is {path}, which {what} (seen from {Path.cwd()}); give the path of a file")
     digest = hashlib.sha256()
     with replacing(target) as temporary:
         with path.open("rb") as source, temporary.open("wb") as copy:
@@ -108,7 +108,7 @@ def _download(url: str, target: Path, sha256: str | None, param: str) -> str:
         digest = _sha256(part)
     try:
         _check(digest, sha256, shown(url), param)
-    except BadInput:
+    except InputError:
         _forget(part)
         raise
     part.replace(target)
@@ -139,8 +139,8 @@ def _receive(url: str, part: Path, param: str) -> bool:
                     continue
                 if not response.ok:
                     answer = f"{response.status_code} {response.reason}".strip()
-                    raise BadInput(f"{shown(url)} answered {answer}; check {param}")
-                resumed = partial
+                    raise InputError(f"{shown(url)} answered {answer}; check {param}")
+                resumed = bool(partial)
                 try:
                     _write(response, part, url, start if partial else 0)
                 except (ChunkedEncodingError, requests.ConnectionError, requests.Timeout) as error:
@@ -214,14 +214,14 @@ def _sha256(path: Path) -> str:
 def _check(digest: str, sha256: str | None, where: str, param: str) -> None:
     if sha256 and not digest.startswith(sha256):
         pin = param.rpartition(".")[0] + ".sha256"
-        raise BadInput(
+        raise InputError(
             f"{where} has sha256 {digest}, but {sha256} was expected: a damaged or another file; "
             f"if it is the one you want, set {pin} to its hash (or to null)"
         )
 
 
-def _unreachable(url: str, param: str, reason: str) -> BadInput:
-    return BadInput(
+def _unreachable(url: str, param: str, reason: str) -> InputError:
+    return InputError(
         f"could not fetch from {urlsplit(url).hostname}: {reason}; check the network or the proxy settings and "
         f"run this again, or fetch {shown(url)} elsewhere and set {param} to the path of the file"
     )

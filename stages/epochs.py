@@ -16,7 +16,7 @@ from torch import nn
 from torchvision.models import ResNet
 
 from stages import backbone, device
-from stages.errors import BadInput
+from stages.errors import InputError
 from stages.images import Preprocessing
 from stages.params import ByEpochs, Cosine, Params, Step
 from stages.progress import progress
@@ -43,7 +43,12 @@ class Inputs:
     """
 
     def __init__(
-        self, split: Split, frozen: nn.Module, preprocessing: Preprocessing, params: Params, where: torch.device
+        self,
+        split: Split,
+        frozen: nn.Module,
+        preprocessing: Preprocessing,
+        params: Params,
+        where: torch.device,
     ) -> None:
         self.split = split
         self.frozen = frozen
@@ -89,6 +94,7 @@ def fit(
     preprocessing: Preprocessing,
     params: Params,
     strategy: ByEpochs,
+    *,
     report: Callable[[int, Epoch], None],
 ) -> tuple[int, Epoch]:
     """Train the layers above `freeze` in place and leave `network` as it was after its best epoch.
@@ -109,7 +115,7 @@ def fit(
 
     """
     where = device.choose(params.device)
-    network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(where, memory_format=torch.channels_last)
     frozen, trained = parts(network, strategy)
     inputs = Inputs(split, frozen, preprocessing, params, where)
     kept, held_out = hold_out(split.labels, strategy.holdout, params.seed)
@@ -133,7 +139,7 @@ def fit(
                     logits = trained(inputs.augmented(pictures, epoch)).float()
                 loss = F.cross_entropy(logits, labels)
                 optimiser.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 learning_rate = rates.get_last_lr()[0]
                 rates.step()
@@ -148,10 +154,10 @@ def fit(
                 train_accuracy=float(right) / len(kept),
                 holdout_loss=float(F.cross_entropy(logits, held_labels)),
                 holdout_accuracy=float((logits.argmax(dim=1) == held_labels).float().mean()),
-                learning_rate=learning_rate,
+                learning_rate=float(learning_rate),
             )
             if not all(map(math.isfinite, asdict(result).values())):
-                raise BadInput(f"the loss is no longer a number in epoch {epoch}; lower learning_rate")
+                raise InputError(f"the loss is no longer a number in epoch {epoch}; lower learning_rate")
             report(epoch, result)
             if best is None or result.holdout_loss < best[1].holdout_loss:
                 best = epoch, result
@@ -164,10 +170,11 @@ def fit(
 def predict(trained: nn.Module, inputs: Inputs, pictures: NDArray[np.int64], batch_size: int = 64) -> torch.Tensor:
     """Return the float32 logits (n, classes) of `pictures` on their plain view."""
     trained.eval()
-    found = []
+    found: list[torch.Tensor] = []
     with torch.inference_mode(), device.autocast(inputs.where, inputs.params.precision):
         for first in range(0, len(pictures), batch_size):
-            found.append(trained(inputs.plain(pictures[first : first + batch_size])).float())
+            batch = inputs.plain(pictures[first : first + batch_size])
+            found.append(trained(batch).float())
     return torch.cat(found)
 
 
@@ -177,7 +184,9 @@ def hold_out(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArra
     try:
         kept, held_out = train_test_split(everything, test_size=share, stratify=labels, random_state=seed)
     except ValueError as error:
-        raise BadInput(f"holdout is {share}, which does not divide {len(labels)} training pictures: {error}") from None
+        raise InputError(
+            f"holdout is {share}, which does not divide {len(labels)} training pictures: {error}"
+        ) from None
     return np.sort(kept), np.sort(held_out)
 
 

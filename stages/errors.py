@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 
-class BadInput(Exception):
+class InputError(Exception):
     """What was wrong, where, and what to do about it, in one sentence."""
 
 
@@ -21,7 +21,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     program = Path(sys.argv[0]).stem
     try:
         main()
-    except BadInput as error:
+    except InputError as error:
         print(f"{program}: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:

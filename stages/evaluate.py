@@ -61,7 +61,7 @@ def logits(given: Params, card: dict[str, Any], split: Split) -> NDArray[np.floa
 
     where = device.choose(given.device)
     network = backbone.restore(card["architecture"], len(card["classes"]), file)
-    network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(where, memory_format=torch.channels_last)
     _, above = backbone.split(network, card["cut"])
     inputs = epochs.Inputs(split, torch.nn.Sequential(), Preprocessing(**card["preprocessing"]), given, where)
     return epochs.predict(above, inputs, np.arange(len(split.labels))).cpu().numpy()
@@ -109,27 +109,26 @@ def metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float64], class
     }
 
 
-def plots(
-    folder: Path, labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: Sequence[str]
-) -> None:
+def plots(folder: Path, labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: Sequence[str]) -> None:
     """Write the confusion matrix, and each class's ROC and precision-recall curve against the rest, as CSV."""
     predicted = probabilities.argmax(axis=1)
     pairs = ((classes[actual], classes[guess]) for actual, guess in zip(labels, predicted, strict=True))
     _write_csv(folder / "confusion.csv", ("actual", "predicted"), pairs)
-    roc: list[tuple[str, float, float]] = []
-    recall_precision: list[tuple[str, float, float]] = []
+    roc: list[tuple[str, int, float, float]] = []
+    recall_precision: list[tuple[str, int, float, float]] = []
     for number, name in enumerate(classes):
         false_positive, true_positive, _ = roc_curve(labels == number, probabilities[:, number])
-        roc += [(name, x, y) for x, y in _thinned(false_positive, true_positive)]
+        roc += [(name, *point) for point in _thinned(false_positive, true_positive)]
         precision, recall, _ = precision_recall_curve(labels == number, probabilities[:, number])
-        recall_precision += [(name, x, y) for x, y in _thinned(recall, precision)]
-    _write_csv(folder / "roc.csv", ("class", "false_positive_rate", "true_positive_rate"), roc)
-    _write_csv(folder / "precision_recall.csv", ("class", "recall", "precision"), recall_precision)
+        recall_precision += [(name, *point) for point in _thinned(recall, precision)]
+    _write_csv(folder / "roc.csv", ("class", "point", "false_positive_rate", "true_positive_rate"), roc)
+    _write_csv(folder / "precision_recall.csv", ("class", "point", "recall", "precision"), recall_precision)
 
 
-def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[tuple[float, float]]:
+def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[tuple[int, float, float]]:
+    """At most CURVE_POINTS of the points, each with its number: a plot joins them in that order."""
     keep = np.unique(np.linspace(0, len(x) - 1, CURVE_POINTS).round().astype(int))
-    return [(round(float(x[i]), 6), round(float(y[i]), 6)) for i in keep]
+    return [(int(i), round(float(x[i]), 6), round(float(y[i]), 6)) for i in keep]
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Image.MAX_IMAGE_PIXELS = 100_000_000  # a larger picture is refused before it is decoded
 # A tag that Pillow cannot read is no reason to leave a picture out; one of too many pixels is.
@@ -46,11 +46,11 @@ def problem(content: bytes) -> str | None:
         with Image.open(BytesIO(content)) as picture:
             picture.draft("RGB", (1, 1))
             picture.load()
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         return "not a picture"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return f"more than {Image.MAX_IMAGE_PIXELS} pixels"
-    except Exception as error:  # noqa: BLE001  Pillow's decoders raise nearly anything on broken files
+    except Exception as error:
         return f"cannot be decoded: {error}"
     return None
 
@@ -77,9 +77,7 @@ def square(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     return np.asarray(upright.resize((side, side), resampling, box=box))
 
 
-def squares(
-    paths: Sequence[Path], preprocessing: Preprocessing, batch_size: int
-) -> Iterator[NDArray[np.uint8]]:
+def squares(paths: Sequence[Path], preprocessing: Preprocessing, batch_size: int) -> Iterator[NDArray[np.uint8]]:
     """Decode pictures in the background, in order, in batches of (batch_size, resize, resize, 3).
 
     One thread a core decodes (Pillow lets go of the interpreter while it does), at most two batches ahead, so

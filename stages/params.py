@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import ErrorDetails
+from typing_extensions import Self
 
-from stages.errors import BadInput
+from stages.errors import InputError
 
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -74,13 +75,19 @@ class _Strategy(Block):
     init: Literal["pretrained", "random"]
     freeze: str
     precompute: bool
-    views: Count = 1
+    views: Count
     loss: Literal["cross_entropy"]
 
     @property
     def cut(self) -> str:
         """The layer whose output `features` stores: `freeze`, or the pixels where nothing is to be precomputed."""
         return self.freeze if self.precompute else "pixels"
+
+    @model_validator(mode="after")
+    def _one_view_of_pixels(self) -> Self:
+        if self.cut == "pixels" and self.views != 1:
+            raise ValueError("where pixels are stored they are augmented in training, so views has to be 1")
+        return self
 
 
 class ToConvergence(_Strategy):
@@ -143,21 +150,21 @@ def load(path: Path = Path("params.yaml")) -> Params:
     """Read and check params.yaml.
 
     Raises:
-        BadInput: with the dotted name, its value and what is accepted there, for the first thing that is wrong.
+        InputError: with the dotted name, its value and what is accepted there, for the first thing that is wrong.
 
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BadInput(f"there is no {path} here; run this in the folder that holds dvc.yaml") from None
+        raise InputError(f"there is no {path} here; run this in the folder that holds dvc.yaml") from None
     try:
         params = Params.model_validate(yaml.safe_load(text))
     except yaml.YAMLError as error:
-        raise BadInput(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
-        raise BadInput(f"{path}: {_sentence(error.errors()[0])}") from None
+        raise InputError(f"{path}: {_sentence(error.errors()[0])}") from None
     if params.strategy not in params.strategies:
-        raise BadInput(f"{path}: strategy: there is no {params.strategy!r} among `strategies`; {_known(params)}")
+        raise InputError(f"{path}: strategy: there is no {params.strategy!r} among `strategies`; {_known(params)}")
     return params
 
 

@@ -22,7 +22,11 @@ def progress(total: int | None, what: str, unit: str, *, done: int = 0) -> Itera
     scale = unit == "B"
     if sys.stderr.isatty():
         with tqdm(total=total, initial=done, desc=what, unit=unit, unit_scale=scale, leave=False) as bar:
-            yield lambda n: bar.update(n) and None
+
+            def advance(n: int) -> None:
+                bar.update(n)
+
+            yield advance
         return
 
     last = time.monotonic()

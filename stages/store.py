@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.errors import BadInput
+from stages.errors import InputError
 
 
 class Split:
@@ -55,7 +55,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     try:
         card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BadInput(f"there is no {path} yet; `dvc repro` makes it") from None
+        raise InputError(f"there is no {path} yet; `dvc repro` makes it") from None
     return card
 
 
@@ -63,10 +63,10 @@ def layers_above(card: dict[str, Any], layer: str) -> list[str]:
     """Return the names of the network's layers above `layer`, the head last; all of them above "pixels".
 
     Raises:
-        BadInput: there is no such layer below the head.
+        InputError: there is no such layer below the head.
 
     """
     names: list[str] = ["pixels", *card["layers"]]
     if layer not in names[:-1]:
-        raise BadInput(f"freeze: {card['architecture']} has no layer {layer!r} below its head; it has {names[:-1]}")
+        raise InputError(f"freeze: {card['architecture']} has no layer {layer!r} below its head; it has {names[:-1]}")
     return names[names.index(layer) + 1 :]

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from dvclive import Live
+from dvclive.live import Live
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from stages import params
 from stages.atomic import replacing, write_json
-from stages.errors import BadInput, run
+from stages.errors import InputError, run
 from stages.images import Preprocessing
 from stages.params import ByEpochs, Params, ToConvergence
 from stages.store import Split, layers_above, read_card
@@ -56,13 +55,11 @@ def to_convergence(
     from stages import convex
 
     if layers_above(card, strategy.freeze) != [card["head"]] or split.inputs.ndim != 3:
-        raise BadInput(
+        raise InputError(
             f"strategies.{given.strategy}.solver: lbfgs fits the head alone, and there are other layers above "
             f"{strategy.freeze}; set freeze to {card['layers'][-2]}, or solver to sgd or adamw"
         )
-    scores = convex.cross_validate(
-        split.inputs, split.labels, strategy.weight_decays, strategy.n_splits, given.seed
-    )
+    scores = convex.cross_validate(split.inputs, split.labels, strategy.weight_decays, strategy.n_splits, given.seed)
     for score in scores:
         print(
             f"weight decay {score.weight_decay:g}: train loss {score.train_loss:.4f}; "
@@ -117,24 +114,29 @@ def by_epochs(
         }
         _log(live, curves)
 
-    number, best = epochs.fit(
-        network, split, Preprocessing(**card["preprocessing"]), given, strategy, report
-    )
+    number, best = epochs.fit(network, split, Preprocessing(**card["preprocessing"]), given, strategy, report=report)
     chosen = {"epoch": number}
     _conclude(live, chosen, best.holdout_loss, best.holdout_accuracy)
     state = network.state_dict()
-    return {key: value.cpu().contiguous().numpy() for key, value in state.items()}, chosen, best.holdout_accuracy
+    return (
+        {key: value.cpu().contiguous().numpy() for key, value in state.items()},
+        chosen,
+        best.holdout_accuracy,
+    )
 
 
 def _log(live: Live, curves: Mapping[str, float]) -> None:
     for name, value in curves.items():
         live.log_metric(name, float(f"{value:.6g}"))
-    live.next_step()
+    live.next_step()  # type: ignore[no-untyped-call]
 
 
 def _conclude(live: Live, chosen: Mapping[str, float], loss: float, accuracy: float) -> None:
     """Leave in metrics/train/metrics.json what was chosen and how it did, instead of the last point of the curves."""
-    live.summary = {"chosen": dict(chosen), "holdout": {"loss": round(loss, 6), "accuracy": round(accuracy, 6)}}
+    live.summary = {
+        "chosen": dict(chosen),
+        "holdout": {"loss": round(loss, 6), "accuracy": round(accuracy, 6)},
+    }
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from stages import images, params
 from stages.atomic import replacing, write_json
-from stages.errors import BadInput, run
+from stages.errors import InputError, run
 from stages.progress import progress
 
 SPLITS = ("train", "val")
@@ -52,7 +52,7 @@ def unzip(archive: Path, target: Path, exclude: Sequence[str] = ()) -> dict[str,
         {"train": {"pictures": n, "classes": {class: n, ...}}, "val": ..., "left_out": [{"file", "reason"}, ...]}
 
     Raises:
-        BadInput: not a zip, damaged, unsafe names, no train/ and val/, or a class without pictures.
+        InputError: not a zip, damaged, unsafe names, no train/ and val/, or a class without pictures.
 
     """
     try:
@@ -60,7 +60,7 @@ def unzip(archive: Path, target: Path, exclude: Sequence[str] = ()) -> dict[str,
             members = list(_members(file.infolist()))
             return _extract(file, members, temporary, exclude)
     except (BadZipFile, NotImplementedError, RuntimeError) as error:  # the latter two: methods, encryption
-        raise BadInput(f"{archive} cannot be unzipped: {error}; give another data.url") from None
+        raise InputError(f"{archive} cannot be unzipped: {error}; give another data.url") from None
 
 
 def _members(infos: Sequence[ZipInfo]) -> Iterator[Member]:
@@ -73,7 +73,7 @@ def _members(infos: Sequence[ZipInfo]) -> Iterator[Member]:
                 places.setdefault(path.parts[:depth], set()).add(part)
     roots = sorted((root for root, found in places.items() if found == set(SPLITS)), key=len)
     if not roots:
-        raise BadInput("the zip has no train/<class>/ and val/<class>/ side by side; arrange the pictures so")
+        raise InputError("the zip has no train/<class>/ and val/<class>/ side by side; arrange the pictures so")
     root = roots[0]
     for info in infos:
         if info.filename not in files:
@@ -83,7 +83,7 @@ def _members(infos: Sequence[ZipInfo]) -> Iterator[Member]:
             continue
         split, label, *rest = parts[len(root) :]
         if ".." in parts or "\\" in info.filename or ":" in info.filename or "\0" in info.filename:
-            raise BadInput(f"the zip holds a file with an unsafe name, {info.filename!r}; it was not unzipped")
+            raise InputError(f"the zip holds a file with an unsafe name, {info.filename!r}; it was not unzipped")
         yield Member(info, split, label, PurePosixPath(*rest))
 
 
@@ -134,13 +134,13 @@ def _check(counts: dict[str, dict[str, int]]) -> None:
     train, val = (set(counts[split]) for split in SPLITS)
     if train != val:
         odd = ", ".join(sorted(train ^ val))
-        raise BadInput(f"the zip's train/ and val/ have different classes ({odd} in one only); give both the same")
+        raise InputError(f"the zip's train/ and val/ have different classes ({odd} in one only); give both the same")
     if len(train) < 2:
-        raise BadInput(f"the zip has {len(train)} class ({', '.join(train)}); two or more are needed")
+        raise InputError(f"the zip has {len(train)} class ({', '.join(train)}); two or more are needed")
     for split, found in counts.items():
         for label, n in found.items():
             if n == 0:
-                raise BadInput(f"no file in the zip's {split}/{label}/ is a picture that can be decoded")
+                raise InputError(f"no file in the zip's {split}/{label}/ is a picture that can be decoded")
 
 
 if __name__ == "__main__":

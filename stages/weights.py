@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from stages import backbone, params
 from stages.atomic import replacing, write_json
 from stages.download import fetch, local_path
-from stages.errors import BadInput, run
+from stages.errors import InputError, run
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def pretrained(block: params.Backbone) -> tuple[dict[str, torch.Tensor], str]:
         sha256 = sha256 or (found and found[1])
     elif "://" not in source and not local_path(source).exists():
         names = ", ".join(backbone.published_names(block.name))
-        raise BadInput(f"backbone.weights is {source}: no file, no URL and none of {block.name}'s weights ({names})")
+        raise InputError(f"backbone.weights is {source}: no file, no URL and none of {block.name}'s weights ({names})")
     file = Path("data/raw/weights" + Path(source).suffix)
     digest = fetch(source, file, sha256, param="backbone.weights")
     if sha256 is None:
@@ -76,11 +76,13 @@ def read(file: Path, source: str) -> dict[str, torch.Tensor]:
         content: Any = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         first = str(error).strip().partition("\n")[0]
-        raise BadInput(f"backbone.weights ({source}) is no file of weights that can be read safely: {first}") from None
+        raise InputError(
+            f"backbone.weights ({source}) is no file of weights that can be read safely: {first}"
+        ) from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise BadInput(f"backbone.weights ({source}) holds no state dict (names to tensors); save model.state_dict()")
+        raise InputError(f"backbone.weights ({source}) holds no state dict (names to tensors); save model.state_dict()")
     return content
 
 
