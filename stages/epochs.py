@@ -15,13 +15,15 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 from torchvision.models import ResNet
 
-from stages import backbone, device
+from stages import backbone, convex, device
 from stages.errors import InputError
 from stages.images import Preprocessing
 from stages.params import ByEpochs, Cosine, Params, Step
 from stages.progress import progress
 from stages.store import Split
 from stages.views import evaluation_view, training_view
+
+HEAD_WEIGHT_DECAY = 0.1  # of a head fitted before the epochs begin: cross-validation's usual choice
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ def fit(
     inputs = Inputs(split, frozen, preprocessing, params, where)
     kept, held_out = hold_out(split.labels, strategy.holdout, params.seed)
     n_batches = math.ceil(len(kept) / strategy.batch_size)
+    if strategy.head == "fitted":
+        fit_head(trained, inputs, kept)
 
     optimiser = _optimiser(trained, strategy)
     rates = torch.optim.lr_scheduler.LambdaLR(
@@ -167,8 +171,22 @@ def fit(
     return best
 
 
+def fit_head(trained: nn.Sequential, inputs: Inputs, pictures: NDArray[np.int64]) -> None:
+    """Fit the head to what the layers below it give before any of them is trained.
+
+    A random head's first gradients would distort pretrained layers: Kumar et al. 2022, arXiv:2202.10054.
+    """
+    features = predict(trained[:-1], inputs, pictures).cpu().numpy()
+    fitted, _ = convex.fit(features[:, np.newaxis], inputs.split.labels[pictures], HEAD_WEIGHT_DECAY)
+    head = trained[-1]
+    assert isinstance(head, nn.Linear)
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(fitted.weight))
+        head.bias.copy_(torch.from_numpy(fitted.bias))
+
+
 def predict(trained: nn.Module, inputs: Inputs, pictures: NDArray[np.int64], batch_size: int = 64) -> torch.Tensor:
-    """Return the float32 logits (n, classes) of `pictures` on their plain view."""
+    """Return what `trained` makes of the plain view of `pictures`, in evaluation mode: float32 (n, outputs)."""
     trained.eval()
     found: list[torch.Tensor] = []
     with torch.inference_mode(), device.autocast(inputs.where, inputs.params.precision):

@@ -14,7 +14,6 @@ from typing_extensions import Self
 from stages.errors import InputError
 
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
-Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -45,15 +44,9 @@ class Backbone(Block):
 class Augment(Block):
     """What happens to a training picture: crop area as a share, flip as a probability, rotation in degrees."""
 
-    scale: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=2)]
-    flip: Share
+    min_scale: Annotated[float, Field(gt=0, le=1)]
+    flip: Annotated[float, Field(ge=0, le=1)]
     rotation: Annotated[float, Field(ge=0, le=180)]
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Augment:
-        if self.scale[0] > self.scale[1]:
-            raise ValueError("scale is [smallest, largest]")
-        return self
 
 
 class Step(Block):
@@ -116,6 +109,7 @@ class ByEpochs(_Strategy):
     """The layers above `freeze`, by epochs over the training pictures, the best epoch kept by hold-out loss."""
 
     solver: Literal["sgd", "adamw"]
+    head: Literal["fitted", "random"]
     epochs: Count
     batch_size: Count
     learning_rate: Positive

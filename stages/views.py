@@ -59,7 +59,7 @@ def training_view(
 def _affine(augment: Augment, draw: tuple[int, ...]) -> NDArray[np.float32]:
     """From the output's coordinates to the square's, both from -1 to 1: (2, 3)."""
     random = np.random.default_rng(draw)
-    area = random.uniform(augment.scale[0], augment.scale[1])
+    area = random.uniform(augment.min_scale, 1.0)
     ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
     width, height = min(1.0, math.sqrt(area * ratio)), min(1.0, math.sqrt(area / ratio))
     x, y = random.uniform(-1, 1, size=2) * (1 - width, 1 - height)
