@@ -22,12 +22,22 @@ HEAD = "fc"  # the name of a ResNet's last layer
 
 def build(name: str, n_classes: int) -> ResNet:
     """Return the network `name` in evaluation mode, with random weights and a last layer for `n_classes`."""
+    check_name(name)
+    network: ResNet = models.get_model(name, weights=None, num_classes=n_classes)
+    return network.eval()
+
+
+def check_name(name: str) -> None:
+    """Check that there is a network `name`.
+
+    Raises:
+        InputError: with the names that there are.
+
+    """
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise InputError(f"backbone.name: there is no {name!r} among {', '.join(NAMES)}{hint}")
-    network: ResNet = models.get_model(name, weights=None, num_classes=n_classes)
-    return network.eval()
 
 
 def layers(network: ResNet) -> dict[str, nn.Module]:

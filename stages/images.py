@@ -58,8 +58,8 @@ def problem(content: bytes) -> str | None:
 def square(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Decode a picture and return its central square, (resize, resize, 3) RGB.
 
-    The same pixels as resizing the shorter side to `resize` and cropping the centre, without the rest: one
-    resampling, from just the part that is kept. A JPEG is decoded at the smallest scale that is still at least
+    The same pixels, to one grey level, as resizing the shorter side to `resize` and cropping the centre, without
+    computing the rest. A JPEG is decoded at the smallest scale that is still at least
     twice the target.
     """
     side = preprocessing.resize

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import ErrorDetails
-from typing_extensions import Self
 
 from stages.errors import InputError
 
@@ -17,6 +16,11 @@ Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Grid = Annotated[
+    list[Positive],
+    Field(min_length=1),
+    BeforeValidator(lambda given: given if isinstance(given, list) else [given]),
+]
 
 
 class Block(BaseModel):
@@ -76,24 +80,13 @@ class _Strategy(Block):
         """The layer whose output `features` stores: `freeze`, or the pixels where nothing is to be precomputed."""
         return self.freeze if self.precompute else "pixels"
 
-    @model_validator(mode="after")
-    def _one_view_of_pixels(self) -> Self:
-        if self.cut == "pixels" and self.views != 1:
-            raise ValueError("where pixels are stored they are augmented in training, so views has to be 1")
-        return self
-
 
 class ToConvergence(_Strategy):
     """A convex head on stored features: L-BFGS, with the weight decay chosen by cross-validation."""
 
     solver: Literal["lbfgs"]
-    weight_decay: Positive | Annotated[list[Positive], Field(min_length=1)]
+    weight_decay: Grid
     n_splits: Annotated[int, Field(ge=2)]
-
-    @property
-    def weight_decays(self) -> list[float]:
-        """The grid, also where it is a single value."""
-        return self.weight_decay if isinstance(self.weight_decay, list) else [self.weight_decay]
 
     @model_validator(mode="after")
     def _stored(self) -> ToConvergence:
@@ -117,6 +110,12 @@ class ByEpochs(_Strategy):
     weight_decay: NonNegative
     schedule: Annotated[Step | Cosine, Field(discriminator="name")]
     holdout: Annotated[float, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _one_view_of_pixels(self) -> ByEpochs:
+        if self.cut == "pixels" and self.views != 1:
+            raise ValueError("where pixels are stored they are augmented in training, so views has to be 1")
+        return self
 
 
 Strategy = Annotated[ToConvergence | ByEpochs, Field(discriminator="solver")]
@@ -171,7 +170,7 @@ def _known(params: Params) -> str:
 def _sentence(error: ErrorDetails) -> str:
     # Tagged unions put the chosen tag into the location ("strategies.linear.lbfgs.views"): not a name in the file.
     tags = {"lbfgs", "sgd", "adamw", "step", "cosine"}
-    parts = [str(part) for part in error["loc"] if not str(part).startswith("list[") and part != "float"]
+    parts = [str(part) for part in error["loc"]]
     name = ".".join(part for i, part in enumerate(parts) if i == 0 or part not in tags)
     if error["type"] == "missing":
         return f"{name or 'everything'} is missing"

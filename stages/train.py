@@ -59,7 +59,7 @@ def to_convergence(
             f"strategies.{given.strategy}.solver: lbfgs fits the head alone, and there are other layers above "
             f"{strategy.freeze}; set freeze to {card['layers'][-2]}, or solver to sgd or adamw"
         )
-    scores = convex.cross_validate(split.inputs, split.labels, strategy.weight_decays, strategy.n_splits, given.seed)
+    scores = convex.cross_validate(split.inputs, split.labels, strategy.weight_decay, strategy.n_splits, given.seed)
     for score in scores:
         print(
             f"weight decay {score.weight_decay:g}: train loss {score.train_loss:.4f}; "

@@ -46,6 +46,7 @@ def main() -> None:
 
 def pretrained(block: params.Backbone) -> tuple[dict[str, torch.Tensor], str]:
     """Fetch what `backbone.weights` names; return its state dict, checked against the architecture, and its sha256."""
+    backbone.check_name(block.name)
     entry = backbone.published(block.name, block.weights)
     source, sha256 = block.weights, block.sha256
     if entry is not None:

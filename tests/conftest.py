@@ -1,0 +1,159 @@
+"""What the tests share: a small drawn zip, random weights, and real checkouts to run real DVC in."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from torchvision import models
+
+ROOT = Path(__file__).parent.parent
+
+
+def draw(label: int, number: int) -> Image.Image:
+    """Draw a picture of one of the classes: so many dots on a noisy ground, of a size of its own."""
+    random = np.random.default_rng((label, number))
+    width, height = (int(side) for side in random.integers(60, 140, size=2))
+    picture = Image.fromarray(random.integers(90, 160, size=(height, width, 3), dtype=np.uint8))
+    pencil = ImageDraw.Draw(picture)
+    for _ in range(6):
+        x, y = int(random.integers(width)), int(random.integers(height))
+        colour = (200, 60, 40) if label else (40, 90, 210)
+        if label:
+            pencil.ellipse((x - 12, y - 12, x + 12, y + 12), fill=colour)
+        else:
+            pencil.rectangle((x - 3, y - 25, x + 3, y + 25), fill=colour)
+    return picture
+
+
+def write_zip(
+    path: Path, *, train: int = 12, val: int = 6, classes: tuple[str, ...] = ("dots", "lines"), top: str = "set/"
+) -> Path:
+    """Write a zip of drawn pictures, that many for each class."""
+    with ZipFile(path, "w") as file:
+        for split, count in (("train", train), ("val", val)):
+            for label, name in enumerate(classes):
+                for number in range(count):
+                    with file.open(f"{top}{split}/{name}/{number:03}.jpg", "w") as member:
+                        draw(label, number + 1000 * (split == "val")).save(member, "JPEG", quality=90)
+    return path
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A zip of two classes, with one file that is no picture."""
+    path = write_zip(tmp_path_factory.mktemp("pictures") / "pictures.zip")
+    with ZipFile(path, "a") as file:
+        file.writestr("set/train/dots/readme.jpg", "not a picture")
+    return path
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ResNet-18 weights in PyTorch's own format: random, but with batch-norm statistics that are not the default."""
+    torch.manual_seed(1)
+    network = models.resnet18()
+    network(torch.randn(8, 3, 64, 64))
+    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return an environment with this Python first, a home of its own and no proxy."""
+    inherited = {key: value for key, value in os.environ.items() if not key.upper().endswith("_PROXY")}
+    return inherited | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(home),
+        "DVC_SITE_CACHE_DIR": str(home / "site"),
+        "NO_PROXY": "*",
+    }
+
+
+class Checkout:
+    """A git repository that holds this project, in a folder of its own."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.folder = folder
+        self.environment = environment(home)
+        (home / ".gitconfig").write_text("[user]\n\tname = Tester\n\temail = tester@example.org\n")
+        listed = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        for name in listed.stdout.splitlines():
+            if (ROOT / name).is_file() and not name.startswith("tests/"):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, folder / name)
+        self.run("git", "init", "--quiet", "--initial-branch", "main")
+        self.commit("start")
+
+    def run(self, *command: str, fails: bool = False) -> str:
+        """Run a command in the checkout and return what it printed; it has to succeed, or to fail where it `fails`."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+        printed = done.stdout + done.stderr
+        assert (done.returncode != 0) == fails, printed
+        assert not fails or "Traceback" not in printed, printed
+        return printed
+
+    def dvc(self, *arguments: str, fails: bool = False) -> str:
+        return self.run(sys.executable, "-m", "dvc", *arguments, fails=fails)
+
+    def stage(self, name: str, *, fails: bool = False) -> str:
+        return self.run(sys.executable, "-m", f"stages.{name}", fails=fails)
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+    def set(self, **params: object) -> None:
+        """Set params by their dotted names, written with double underscores."""
+        assignments = [f"{name.replace('__', '.')}={json.dumps(value)}" for name, value in params.items()]
+        code = "import sys; from dvc.utils.hydra import apply_overrides; apply_overrides('params.yaml', sys.argv[1:])"
+        self.run(sys.executable, "-c", code, *assignments)
+
+    def json(self, name: str) -> Any:
+        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+
+    def tracked(self) -> Mapping[str, bytes]:
+        """Return every file under metrics/ with its content."""
+        files = sorted(path for path in (self.folder / "metrics").rglob("*") if path.is_file())
+        return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def new_checkout(tmp_path: Path) -> Callable[[], Checkout]:
+    """Make a fresh checkout each time it is called."""
+
+    def make() -> Checkout:
+        number = len(list(tmp_path.iterdir()))
+        folder, home = tmp_path / f"checkout{number}", tmp_path / f"home{number}"
+        folder.mkdir()
+        home.mkdir()
+        return Checkout(folder, home)
+
+    return make
+
+
+@pytest.fixture
+def checkout(new_checkout: Callable[[], Checkout]) -> Checkout:
+    return new_checkout()
+
+
+@pytest.fixture
+def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

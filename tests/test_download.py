@@ -1,0 +1,215 @@
+"""The downloader against a real HTTP server on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages import download
+from stages.errors import InputError
+from tests.conftest import ROOT
+
+BODY = bytes(range(256)) * 4096 * 3  # 3 MiB: several chunks
+SHA256 = hashlib.sha256(BODY).hexdigest()
+Answer = Callable[["Handler"], None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers each request with the next of the server's answers, the last one for good."""
+
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.seen.append({key.lower(): value for key, value in self.headers.items()})
+        answers = self.server.answers
+        (answers.pop(0) if len(answers) > 1 else answers[0])(self)
+
+    def send(self, body: bytes, *, etag: str = '"one"', stop_after: int | None = None, pause: float = 0) -> None:
+        """Send `body`, or the range asked for if it is still the same file; break the connection off where told to."""
+        start = 0
+        if self.headers.get("If-Range") == etag:
+            start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        if etag:
+            self.send_header("ETag", etag)
+        self.send_header("Content-Length", str(len(body) - start))
+        self.end_headers()
+        for first in range(start, len(body), 1 << 18):
+            if stop_after is not None and first - start >= stop_after:
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
+            self.wfile.write(body[first : first + (1 << 18)])
+            time.sleep(pause)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers: list[Answer] = []
+        self.seen: list[dict[str, str]] = []
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that are killed, or that hang up, are part of the tests."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/set.zip"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("NO_PROXY", "*")
+    with Server() as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        yield served
+        served.shutdown()
+
+
+def fetch(server: Server, folder: Path, sha256: str | None = SHA256) -> str:
+    return download.fetch(server.url, folder / "set.zip", sha256, param="data.url")
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_complete(server: Server, tmp_path: Path) -> None:
+    server.answers = [lambda request: request.send(BODY)]
+    assert fetch(server, tmp_path) == SHA256
+    assert (tmp_path / "set.zip").read_bytes() == BODY
+    assert left(tmp_path) == ["set.zip"]
+
+
+def test_cut_off_then_resumed(server: Server, tmp_path: Path) -> None:
+    server.answers = [lambda request: request.send(BODY, stop_after=1 << 20), lambda request: request.send(BODY)]
+    assert fetch(server, tmp_path) == SHA256
+    assert (tmp_path / "set.zip").read_bytes() == BODY
+    assert int(server.seen[1]["range"].removeprefix("bytes=").rstrip("-")) > 0
+    assert server.seen[1]["if-range"] == '"one"'
+    assert left(tmp_path) == ["set.zip"]
+
+
+def test_changed_in_between(server: Server, tmp_path: Path) -> None:
+    old = bytes(len(BODY))
+    server.answers = [lambda request: request.send(old, stop_after=1 << 20), lambda r: r.send(BODY, etag='"two"')]
+    assert fetch(server, tmp_path) == SHA256
+    assert (tmp_path / "set.zip").read_bytes() == BODY
+
+
+def test_changed_in_between_under_the_same_tag(server: Server, tmp_path: Path) -> None:
+    old = bytes(len(BODY))
+    server.answers = [lambda request: request.send(old, stop_after=1 << 20), lambda request: request.send(BODY)]
+    assert fetch(server, tmp_path) == SHA256
+    assert len(server.seen) == 3
+
+
+def test_without_a_tag_nothing_is_resumed(server: Server, tmp_path: Path) -> None:
+    server.answers = [lambda r: r.send(BODY, etag="", stop_after=1 << 20), lambda r: r.send(BODY, etag="")]
+    assert fetch(server, tmp_path) == SHA256
+    assert "range" not in server.seen[1]
+
+
+def test_killed_then_resumed(server: Server, tmp_path: Path) -> None:
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings["data"] |= {"url": server.url, "sha256": SHA256}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
+    server.answers = [lambda request: request.send(BODY, pause=0.2), lambda request: request.send(BODY)]
+    command = [sys.executable, "-m", "stages.download"]
+    part = tmp_path / "data/raw/dataset.zip.part"
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 20
+        while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+    assert 0 < part.stat().st_size < len(BODY)
+    assert not (tmp_path / "data/raw/dataset.zip").exists()
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert (tmp_path / "data/raw/dataset.zip").read_bytes() == BODY
+    assert "range" in server.seen[1]
+
+
+def test_wrong_hash_leaves_what_was_there(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "set.zip").write_bytes(b"before")
+    server.answers = [lambda request: request.send(b"another file")]
+    with pytest.raises(InputError, match=f"{SHA256} was expected.*set data.sha256"):
+        fetch(server, tmp_path)
+    assert (tmp_path / "set.zip").read_bytes() == b"before"
+    assert left(tmp_path) == ["set.zip"]
+
+
+def test_any_hash(server: Server, tmp_path: Path) -> None:
+    server.answers = [lambda request: request.send(BODY)]
+    assert fetch(server, tmp_path, sha256=None) == SHA256
+
+
+def test_not_found(server: Server, tmp_path: Path) -> None:
+    server.answers = [lambda request: request.send_error(404)]
+    with pytest.raises(InputError, match=r"set\.zip answered 404 Not Found; check data\.url"):
+        fetch(server, tmp_path)
+    assert left(tmp_path) == []
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_busy_then_fine(server: Server, tmp_path: Path, status: int) -> None:
+    server.answers = [lambda request: request.send_error(status), lambda request: request.send(BODY)]
+    assert fetch(server, tmp_path) == SHA256
+    assert len(server.seen) == 2
+
+
+def test_always_busy(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "RETRIES", download.RETRIES.new(backoff_factor=0.01))
+    server.answers = [lambda request: request.send_error(503)]
+    with pytest.raises(InputError, match="503 Service Unavailable"):
+        fetch(server, tmp_path)
+    assert len(server.seen) == 5
+    assert left(tmp_path) == []
+
+
+def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "RETRIES", download.RETRIES.new(total=1, backoff_factor=0.01))
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    url = f"http://somebody:secret@127.0.0.1:{port}/set.zip?token=secret"
+    with pytest.raises(InputError, match=r"could not fetch from 127\.0\.0\.1.*set data\.url to the path") as caught:
+        download.fetch(url, tmp_path / "set.zip", None, param="data.url")
+    assert "secret" not in str(caught.value)
+    assert left(tmp_path) == []
+
+
+def test_paths(tmp_path: Path) -> None:
+    source = tmp_path / "ein Bild ü.zip"
+    source.write_bytes(BODY)
+    for given in (str(source), source.as_uri()):
+        assert download.fetch(given, tmp_path / "out/set.zip", SHA256, param="data.url") == SHA256
+        assert (tmp_path / "out/set.zip").read_bytes() == BODY
+    assert left(tmp_path / "out") == ["set.zip"]
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [("nowhere.zip", "does not exist"), (".", "is a folder"), ("ftp://host/set.zip", "only http://")],
+)
+def test_paths_that_are_none(tmp_path: Path, source: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        download.fetch(source, tmp_path / "out/set.zip", None, param="data.url")
+    assert left(tmp_path / "out") == []

@@ -1,0 +1,172 @@
+"""Pictures in, logits out: decoding, views, cuts, heads and schedules, each against a known answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from torchvision import models
+from torchvision.models import ResNet18_Weights
+from torchvision.transforms import v2
+
+from stages import backbone, convex, epochs, images
+from stages.params import Augment, Cosine, Step
+from stages.views import evaluation_view, training_view
+from tests.conftest import draw
+
+PREPROCESSING = backbone.preprocessing("resnet18", "IMAGENET1K_V1")
+AUGMENT = Augment(min_scale=0.2, flip=0.5, rotation=10.0)
+
+
+def smooth(width: int, height: int) -> Image.Image:
+    """A picture with no detail finer than a few pixels, as JPEG keeps nearly unchanged."""
+    noise = np.random.default_rng(0).integers(0, 255, size=(12, 9, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("size", [(256, 256), (500, 375), (375, 500), (301, 900), (100, 80), (1, 1), (2000, 3)])
+def test_the_square_is_what_torchvision_resizes_and_crops(tmp_path: Path, size: tuple[int, int]) -> None:
+    smooth(*size).save(tmp_path / "a.png")
+    expected = v2.functional.center_crop(v2.functional.resize(smooth(*size), [256]), [256, 256])
+    difference = images.square(tmp_path / "a.png", PREPROCESSING).astype(int) - np.asarray(expected)
+    assert np.abs(difference).max() <= 1
+
+
+def test_the_evaluation_view_is_what_the_weights_were_evaluated_on(tmp_path: Path) -> None:
+    picture = smooth(500, 375)
+    picture.save(tmp_path / "a.png")
+    square = images.square(tmp_path / "a.png", PREPROCESSING)
+    view = evaluation_view(torch.from_numpy(square.copy())[None], PREPROCESSING)
+    expected = ResNet18_Weights.IMAGENET1K_V1.transforms(antialias=True)(picture)
+    torch.testing.assert_close(view[0], expected, atol=1 / 255 / 0.22, rtol=0)  # one grey level
+
+
+def test_a_large_jpeg_decoded_at_a_smaller_scale_looks_the_same(tmp_path: Path) -> None:
+    smooth(2400, 1800).save(tmp_path / "a.jpg", quality=95)
+    with Image.open(tmp_path / "a.jpg") as whole:
+        expected = v2.functional.center_crop(v2.functional.resize(whole.convert("RGB"), [256]), [256, 256])
+    difference = images.square(tmp_path / "a.jpg", PREPROCESSING).astype(int) - np.asarray(expected)
+    assert np.abs(difference).max() <= 3
+
+
+def test_an_exif_rotated_picture_is_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    smooth(300, 300).save(tmp_path / "turned.png", exif=exif)
+    smooth(300, 300).rotate(-90).save(tmp_path / "upright.png")
+    turned, upright = (images.square(tmp_path / f"{name}.png", PREPROCESSING) for name in ("turned", "upright"))
+    assert np.array_equal(turned, upright)
+
+
+def test_squares_come_in_order_and_in_batches(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(11)]
+    for number, path in enumerate(paths):
+        draw(number % 2, number).save(path)
+    batches = list(images.squares(paths, PREPROCESSING, 4))
+    assert [len(batch) for batch in batches] == [4, 4, 3]
+    one_by_one = np.stack([images.square(path, PREPROCESSING) for path in paths])
+    assert np.array_equal(np.concatenate(batches), one_by_one)
+
+
+def test_a_training_view_depends_on_its_own_draw_alone() -> None:
+    squares = torch.from_numpy(np.stack([np.asarray(smooth(256, 256))] * 3))
+    views = training_view(squares, PREPROCESSING, AUGMENT, [(0, 1, 0), (0, 1, 1), (0, 2, 1)])
+    assert views.shape == (3, 3, 224, 224)
+    alone = training_view(squares[:1], PREPROCESSING, AUGMENT, [(0, 1, 1)])
+    torch.testing.assert_close(views[1], alone[0])
+    assert not torch.allclose(views[0], views[1], atol=0.1)
+    assert not torch.allclose(views[1], views[2], atol=0.1)
+
+
+def test_without_augmentation_a_training_view_is_the_whole_picture() -> None:
+    square = torch.from_numpy(np.asarray(smooth(256, 256)).copy())[None]
+    augment = Augment(min_scale=1.0, flip=1.0, rotation=0.0)
+    for draw_number in range(20):  # the aspect ratio is drawn too, and clipped to the picture
+        view = training_view(square, PREPROCESSING, augment, [(draw_number,)])
+        assert bool(torch.isfinite(view).all())
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PREPROCESSING.mean, PREPROCESSING.std))
+    pixels = (view[0] * std + mean) * 255
+    assert float(pixels.min()) >= float(square.min()) - 0.01
+    assert float(pixels.max()) <= float(square.max()) + 0.01
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_every_cut_gives_the_whole_networks_logits(name: str) -> None:
+    torch.manual_seed(0)
+    network = backbone.build(name, 3)
+    batch = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = network(batch)
+        for cut in ["pixels", *backbone.layers(network)][:-1]:
+            below, above = backbone.split(network, cut)
+            torch.testing.assert_close(above(below(batch)), expected, atol=1e-5, rtol=0)
+    assert list(backbone.layers(network))[-1] == backbone.HEAD
+
+
+def test_published_weights_of_every_network_are_known() -> None:
+    for name in backbone.NAMES:
+        entry = backbone.published(name, "IMAGENET1K_V1")
+        assert entry is not None
+        assert backbone.preprocessing(name, "IMAGENET1K_V1").crop == 224
+        assert entry.url.startswith(f"https://download.pytorch.org/models/{name}-")
+        assert set(models.get_model_weights(name).__members__) == set(backbone.published_names(name))
+
+
+def clouds(seed: int = 0, n: int = 120, views: int = 2, classes: int = 3) -> tuple[convex.Float, np.ndarray]:
+    """Overlapping clouds, far from the origin as features are."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(n) % classes
+    centres = random.normal(size=(classes, 16))
+    inputs = 5 + centres[labels][:, None] + random.normal(size=(n, views, 16))
+    return inputs.astype(np.float32), labels
+
+
+@pytest.mark.parametrize("weight_decay", [0.001, 0.1])
+def test_the_head_is_scikit_learns_logistic_regression(weight_decay: float) -> None:
+    inputs, labels = clouds()
+    head, _ = convex.fit(inputs, labels, weight_decay)
+    rows, row_labels = inputs.reshape(-1, 16).astype(float), np.repeat(labels, 2)
+    expected = LogisticRegression(C=1 / (weight_decay * len(rows)), tol=1e-10, max_iter=50000).fit(rows, row_labels)
+    np.testing.assert_allclose(head.weight, expected.coef_, atol=0.01 * np.abs(expected.coef_).max())
+    centred = head.bias - head.bias.mean()  # a shift of all biases changes nothing
+    np.testing.assert_allclose(centred, expected.intercept_ - expected.intercept_.mean(), atol=0.05)
+
+
+def test_pictures_of_weight_zero_do_not_count() -> None:
+    inputs, labels = clouds()
+    first = np.arange(len(labels)) < 60
+    alone, _ = convex.fit(inputs[first], labels[first], 0.1)
+    weighted, _ = convex.fit(inputs, labels, 0.1, first.astype(float))
+    np.testing.assert_allclose(weighted.weight, alone.weight, atol=1e-3)
+
+
+def test_cross_validation_keeps_all_views_of_a_picture_together() -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(2, size=60)
+    pictures = random.normal(size=(60, 1, 200)).astype(np.float32)
+    inputs = np.repeat(pictures, 4, axis=1)  # four equal views: a leak between folds would be learned by heart
+    (score,) = convex.cross_validate(inputs, labels, [0.001], 5, seed=0)
+    assert score.train_loss < 0.1
+    assert score.holdout_accuracy < 0.7
+
+
+def test_the_hold_out_is_stratified_and_seeded() -> None:
+    labels = np.repeat([0, 1], [80, 20])
+    kept, held_out = epochs.hold_out(labels, 0.2, seed=0)
+    assert sorted([*kept, *held_out]) == list(range(100))
+    assert np.bincount(labels[held_out]).tolist() == [16, 4]
+    assert np.array_equal(held_out, epochs.hold_out(labels, 0.2, seed=0)[1])
+    assert not np.array_equal(held_out, epochs.hold_out(labels, 0.2, seed=1)[1])
+
+
+def test_learning_rates() -> None:
+    step = Step(name="step", step_size=7, gamma=0.1)
+    assert [epochs.learning_rate_factor(step, done, 10) for done in (0, 6.99, 7, 9)] == pytest.approx([1, 1, 0.1, 0.1])
+    cosine = Cosine(name="cosine", warmup_epochs=1.0)
+    factors = [epochs.learning_rate_factor(cosine, done, 11) for done in (0, 0.5, 1, 6, 11)]
+    assert 0 < factors[0] < factors[1] < 1
+    assert factors[2:] == pytest.approx([1, 0.5, 0])

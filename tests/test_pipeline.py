@@ -1,0 +1,195 @@
+"""Real DVC in real git repositories: what runs, what comes out, and what stays when something fails."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import load_file
+
+from tests.conftest import ROOT, Checkout
+
+STAGES = ["download", "unzip", "weights", "features", "train", "evaluate"]
+
+
+def configure(checkout: Checkout, pictures: Path, weights: Path) -> None:
+    checkout.set(
+        data__url=str(pictures), data__sha256=None, backbone__weights=str(weights),
+        strategies__finetune__epochs=1, strategies__tutorial__epochs=2,
+    )  # fmt: skip
+    checkout.commit("small pictures")
+
+
+def ran(printed: str) -> list[str]:
+    return [name for name in STAGES if f"Running stage '{name}'" in printed]
+
+
+def test_from_a_zip_to_metrics_and_back(checkout: Checkout, pictures: Path, weights: Path) -> None:
+    configure(checkout, pictures, weights)
+    assert ran(checkout.dvc("repro")) == STAGES
+    linear = checkout.tracked()
+    data = checkout.json("metrics/data.json")
+    assert data["train"] == {"pictures": 24, "classes": {"dots": 12, "lines": 12}}
+    assert data["left_out"] == [{"file": "set/train/dots/readme.jpg", "reason": "not a picture"}]
+    result = checkout.json("metrics/evaluate.json")
+    assert result["n"] == 12
+    assert result["accuracy_low"] < result["accuracy"] < result["accuracy_high"] or result["accuracy"] in {0, 1}
+    assert set(result["classes"]) == {"dots", "lines"}
+    inputs = np.load(checkout.folder / "data/features/train/inputs.npy", mmap_mode="r")
+    assert inputs.shape == (24, 4, 512)
+    assert (checkout.folder / "data/features/train/names.txt").read_text().splitlines()[0] == "dots/000.jpg"
+    # Every weight that was frozen is as it was.
+    before = load_file(checkout.folder / "data/weights/weights.safetensors")
+    after = load_file(checkout.folder / "data/model/model.safetensors")
+    assert after.keys() - before.keys() == {"fc.weight", "fc.bias"}
+    assert all(np.array_equal(after[key], before[key]) for key in before)
+    status = checkout.run("git", "status", "--short").split()
+    assert {name for name in status if name != "??"} == {"dvc.lock", *(f"metrics/{name}" for name in (
+        "data.json", "evaluate.json", "plots/", "train/"))}  # fmt: skip
+    checkout.commit("linear")
+
+    # Nothing has changed: nothing runs. Nor does it for a strategy that is not the chosen one, or for the device.
+    assert ran(checkout.dvc("repro")) == []
+    checkout.set(strategies__finetune__learning_rate=0.5, device="cpu")
+    assert ran(checkout.dvc("repro")) == []
+    # What only training needs costs only training.
+    printed = checkout.dvc("exp", "run", "-S", "strategies.linear.weight_decay=0.01")
+    assert ran(printed) == ["train", "evaluate"]
+    assert checkout.json("metrics/train/metrics.json")["chosen"] == {"weight_decay": 0.01}
+    checkout.run("git", "checkout", "--quiet", ".")
+
+    # Another strategy, and what it changed.
+    printed = checkout.dvc("exp", "run", "-S", "strategy=finetune")
+    assert ran(printed)[-3:] == ["features", "train", "evaluate"]
+    assert "epoch 1/1: train loss" in printed
+    assert checkout.tracked() != linear
+    difference = checkout.dvc("metrics", "diff")
+    assert "evaluate.json" in difference
+    assert "loss" in difference
+    curves = checkout.folder / "metrics/train/plots/metrics"
+    assert sorted(path.relative_to(curves).as_posix() for path in curves.rglob("*.tsv")) == [
+        "holdout/accuracy.tsv", "holdout/loss.tsv", "learning_rate.tsv", "train/accuracy.tsv", "train/loss.tsv",
+    ]  # fmt: skip
+    trained = load_file(checkout.folder / "data/model/model.safetensors")
+    assert not np.array_equal(trained["conv1.weight"], before["conv1.weight"])
+    html = checkout.dvc("plots", "diff")
+    assert "index.html" in html
+
+    # Back again: everything comes from the cache, to the byte.
+    assert ran(checkout.dvc("exp", "run", "-S", "strategy=linear")) == []
+    assert checkout.tracked() == linear
+
+
+def test_the_same_bytes_from_an_empty_cache(
+    new_checkout: Callable[[], Checkout], pictures: Path, weights: Path
+) -> None:
+    results = []
+    for strategy in ("linear", "finetune"):
+        for _ in range(2):
+            checkout = new_checkout()
+            configure(checkout, pictures, weights)
+            checkout.set(strategy=strategy)
+            for stage in STAGES:
+                checkout.stage(stage)
+            results.append(checkout.tracked())
+    assert results[0] == results[1]
+    assert results[2] == results[3]
+    assert results[0] != results[2]
+
+
+def test_frozen_layers_in_every_epoch(checkout: Checkout, pictures: Path, weights: Path) -> None:
+    configure(checkout, pictures, weights)
+    checkout.set(strategy="tutorial")
+    for stage in STAGES:
+        checkout.stage(stage)
+    assert np.load(checkout.folder / "data/features/train/inputs.npy", mmap_mode="r").shape == (24, 1, 256, 256, 3)
+    before = load_file(checkout.folder / "data/weights/weights.safetensors")
+    after = load_file(checkout.folder / "data/model/model.safetensors")
+    assert all(np.array_equal(after[key], before[key]) for key in before), "batch-norm statistics included"
+
+
+def test_sgd_on_stored_features(checkout: Checkout, pictures: Path, weights: Path) -> None:
+    configure(checkout, pictures, weights)
+    content = yaml.safe_load((checkout.folder / "params.yaml").read_text())
+    content["strategies"]["mine"] = content["strategies"]["tutorial"] | {"precompute": True, "views": 2}
+    content["strategy"] = "mine"
+    (checkout.folder / "params.yaml").write_text(yaml.safe_dump(content))
+    assert ran(checkout.dvc("repro")) == STAGES
+    assert np.load(checkout.folder / "data/features/train/inputs.npy", mmap_mode="r").shape == (24, 2, 512)
+    assert checkout.json("data/model/card.json")["strategy"]["name"] == "mine"
+
+
+def test_predict_agrees_with_the_metrics(checkout: Checkout, pictures: Path, weights: Path) -> None:
+    configure(checkout, pictures, weights)
+    checkout.set(precision="float32")
+    for stage in STAGES:
+        checkout.stage(stage)
+    folder = checkout.folder / "data/images/val"
+    files = sorted(path for path in folder.rglob("*.jpg"))
+    printed = checkout.run(sys.executable, "-m", "stages.predict", *map(str, files))
+    lines = printed.splitlines()
+    right = sum(line.split()[-2] == file.parent.name for line, file in zip(lines, files, strict=True))
+    assert right / len(files) == pytest.approx(checkout.json("metrics/evaluate.json")["accuracy"], abs=1e-6)
+    printed = checkout.run(sys.executable, "-m", "stages.predict", "nowhere.jpg", fails=True)
+    assert printed.startswith("predict: nowhere.jpg")
+
+
+def test_a_failure_is_one_sentence_and_leaves_no_output(checkout: Checkout, pictures: Path, weights: Path) -> None:
+    configure(checkout, pictures, weights)
+    checkout.set(data__sha256="0" * 64)
+    printed = checkout.dvc("repro", fails=True)
+    (sentence,) = (line for line in printed.splitlines() if line.startswith("download: "))
+    assert "was expected" in sentence
+    assert not (checkout.folder / "data/raw/dataset.zip").exists()
+    checkout.set(data__sha256=None, strategies__linear__freeze="layer9")
+    printed = checkout.dvc("repro", fails=True)
+    assert "features: freeze: resnet18 has no layer 'layer9'" in printed
+    assert not (checkout.folder / "data/features").exists()
+    checkout.set(strategies__linear__freeze="layer4")
+    assert "set freeze to avgpool" in checkout.dvc("repro", fails=True)
+
+
+def imports(module: str) -> set[str]:
+    """The files of this package that a module needs, itself included."""
+    found: set[str] = set()
+    todo = [module]
+    while todo:
+        name = todo.pop()
+        if name in found or not (ROOT / f"stages/{name}.py").exists():
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse((ROOT / f"stages/{name}.py").read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "stages":
+                todo += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("stages."):
+                todo.append(node.module.removeprefix("stages."))
+    return {f"stages/{name}.py" for name in found}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_modules_it_imports(stage: str) -> None:
+    pipeline: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert list(pipeline) == STAGES
+    listed = {path for path in pipeline[stage]["deps"] if path.startswith("stages/")}
+    assert listed == imports(stage)
+
+
+@pytest.mark.parametrize("stage", ["download", "unzip", "features", "train", "evaluate"])
+def test_torch_is_not_imported_where_it_is_not_needed(stage: str) -> None:
+    code = f"import sys, stages.{stage}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_make_help_lists_every_target() -> None:
+    printed = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for target in ("demo", "repro", "test", "lint"):
+        assert f"make {target} " in printed or target == "demo"

@@ -1,0 +1,44 @@
+"""The real photographs, and weights that were trained on ImageNet, where they are given."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Checkout
+
+given = [os.environ.get(name, "") for name in ("HYMENOPTERA_ZIP", "RESNET18_WEIGHTS")]
+pytestmark = pytest.mark.skipif(
+    not all(given), reason="HYMENOPTERA_ZIP and RESNET18_WEIGHTS do not name the photographs and the weights"
+)
+
+
+@pytest.fixture
+def real(checkout: Checkout) -> Checkout:
+    photographs, weights = map(Path, given)
+    checkout.set(
+        data__url=str(photographs.resolve()),
+        data__sha256=hashlib.sha256(photographs.read_bytes()).hexdigest(),
+        backbone__weights=str(weights.resolve()),
+        backbone__sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+    )
+    return checkout
+
+
+def test_a_new_last_layer(real: Checkout) -> None:
+    real.dvc("repro")
+    data = real.json("metrics/data.json")
+    assert data["train"]["pictures"] == 244
+    assert [Path(left["file"]).name for left in data["left_out"]] == ["imageNotFound.gif"]
+    result = real.json("metrics/evaluate.json")
+    assert result["n"] == 153
+    assert result["accuracy"] >= 0.94
+
+
+def test_fine_tuning(real: Checkout) -> None:
+    real.set(strategy="finetune")
+    real.dvc("repro")
+    assert real.json("metrics/evaluate.json")["accuracy"] >= 0.93
