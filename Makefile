@@ -28,7 +28,7 @@ format: $(INSTALLED)  ## Format the code
 	ruff check --fix .
 
 lock:  ## Resolve requirements.txt anew (needs uv)
-	uv pip compile pyproject.toml --universal --extra dev --python-version 3.10 --upgrade --quiet \
+	uv pip compile pyproject.toml --universal --extra dev --extra offline --python-version 3.10 --upgrade --quiet \
 		--no-emit-index-url --no-annotate --custom-compile-command "make lock" --output-file requirements.txt
 
 clean:  ## Remove the environment; data and metrics stay

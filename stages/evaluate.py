@@ -48,7 +48,7 @@ def main() -> None:
 def logits(given: Params, card: dict[str, Any], split: Split) -> NDArray[np.float32]:
     """Return (pictures, classes): the layers above the cut on the stored inputs, the plain view."""
     file = Path("data/model/model.safetensors")
-    if layers_above(card, card["cut"]) == [card["head"]]:
+    if layers_above(card, card["cut"]) == ["head"]:
         from stages.convex import Head
 
         tensors = load_file(file)
@@ -61,7 +61,7 @@ def logits(given: Params, card: dict[str, Any], split: Split) -> NDArray[np.floa
 
     where = device.choose(given.device)
     network = backbone.restore(card["architecture"], len(card["classes"]), file)
-    network.to(where, memory_format=torch.channels_last)
+    network.to(where).to(memory_format=torch.channels_last)
     _, above = backbone.split(network, card["cut"])
     inputs = epochs.Inputs(split, torch.nn.Sequential(), Preprocessing(**card["preprocessing"]), given, where)
     return epochs.predict(above, inputs, np.arange(len(split.labels))).cpu().numpy()

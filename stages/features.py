@@ -76,7 +76,7 @@ def frozen_network(given: params.Params, card: dict[str, Any], preprocessing: Pr
     where = device.choose(given.device)
     network = backbone.restore(card["architecture"], 1, Path("data/weights/weights.safetensors"))
     frozen, _ = backbone.split(network, given.chosen.freeze)
-    frozen.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    frozen.to(where).to(memory_format=torch.channels_last)
 
     def encode(squares: NDArray[np.uint8], first: int, views: int) -> NDArray[np.float32]:
         with torch.inference_mode(), device.autocast(where, given.precision):

@@ -54,7 +54,7 @@ def to_convergence(
     """
     from stages import convex
 
-    if layers_above(card, strategy.freeze) != [card["head"]] or split.inputs.ndim != 3:
+    if layers_above(card, strategy.freeze) != ["head"] or split.inputs.ndim != 3:
         raise InputError(
             f"strategies.{given.strategy}.solver: lbfgs fits the head alone, and there are other layers above "
             f"{strategy.freeze}; set freeze to {card['layers'][-2]}, or solver to sgd or adamw"

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import pickle
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from stages import backbone, params
 from stages.atomic import replacing, write_json
-from stages.download import fetch, local_path
+from stages.download import fetch, local_path, shown
 from stages.errors import InputError, run
 
 
@@ -22,51 +21,51 @@ def main() -> None:
     """Write data/weights: the backbone without its head, and a card that says what it is."""
     given = params.load()
     name = given.backbone.name
-    if given.chosen.init == "random":
-        torch.manual_seed(given.seed)
-        state: dict[str, torch.Tensor] = backbone.build(name, 1).state_dict()
-        source = {"init": "random", "seed": given.seed}
-    else:
-        state, digest = pretrained(given.backbone)
-        source = {"init": "pretrained", "weights": given.backbone.weights, "sha256": digest}
-    without_head = {key: value for key, value in state.items() if not key.startswith(f"{backbone.HEAD}.")}
+    torch.manual_seed(given.seed)
+    network = backbone.build(name, 1)
+    state, source = network.state_dict(), {"init": "random", "seed": str(given.seed)}
+    if given.chosen.init == "pretrained":
+        state, source = pretrained(given.backbone)
+    head = backbone.head_name(network)
+    without_head = {key: value for key, value in state.items() if not key.startswith(f"{head}.")}
     with replacing(Path("data/weights")) as folder:
         folder.mkdir()
-        save_file(without_head, folder / "weights.safetensors")
+        (folder / "weights.safetensors").write_bytes(save(without_head))
         card = {
             "architecture": name,
-            "layers": list(backbone.layers(backbone.build(name, 1))),
-            "head": backbone.HEAD,
+            "layers": list(backbone.layers(network)),
+            "head": head,
             "preprocessing": asdict(backbone.preprocessing(name, given.backbone.weights)),
             **source,
         }
         write_json(folder / "card.json", card)
-    print(f"{name}: {len(without_head)} tensors, {source}")
+    print(f"{name}: {len(without_head)} tensors; {', '.join(f'{key} {value}' for key, value in source.items())}")
 
 
-def pretrained(block: params.Backbone) -> tuple[dict[str, torch.Tensor], str]:
-    """Fetch what `backbone.weights` names; return its state dict, checked against the architecture, and its sha256."""
-    backbone.check_name(block.name)
-    entry = backbone.published(block.name, block.weights)
+def pretrained(block: params.Backbone) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Fetch what `backbone.weights` names.
+
+    Returns:
+        Its state dict, checked against the architecture, and what it is: where it came from and its sha256.
+
+    """
+    known = backbone.published(block.name)
     source, sha256 = block.weights, block.sha256
-    if entry is not None:
-        source = entry.url
-        # torchvision's file names end in the first characters of the file's sha256.
-        found = re.search(r"-([0-9a-f]{8,})\.pth$", source)
-        sha256 = sha256 or (found and found[1])
+    if source in known:
+        source, sha256 = known[source].source, sha256 or known[source].sha256
     elif "://" not in source and not local_path(source).exists():
-        names = ", ".join(backbone.published_names(block.name))
+        names = ", ".join(known)
         raise InputError(f"backbone.weights is {source}: no file, no URL and none of {block.name}'s weights ({names})")
     file = Path("data/raw/weights" + Path(source).suffix)
     digest = fetch(source, file, sha256, param="backbone.weights")
     if sha256 is None:
         print(f"any file was accepted; to pin this one, set backbone.sha256 to {digest}")
     try:
-        state = read(file, source)
+        state = backbone.canonical(read(file, source), block.name)
     finally:
         file.unlink()
-    backbone.check(state, block.name, f"backbone.weights ({source})")
-    return state, digest
+    backbone.check(state, block.name, f"backbone.weights ({shown(source)})")
+    return state, {"init": "pretrained", "weights": shown(block.weights), "sha256": digest}
 
 
 def read(file: Path, source: str) -> dict[str, torch.Tensor]:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
-from torchvision import models
 from torchvision.models import ResNet18_Weights
 from torchvision.transforms import v2
 
 from stages import backbone, convex, epochs, images
+from stages.errors import InputError
 from stages.params import Augment, Cosine, Step
 from stages.views import evaluation_view, training_view
 from tests.conftest import draw
@@ -94,26 +94,58 @@ def test_without_augmentation_a_training_view_is_the_whole_picture() -> None:
     assert float(pixels.max()) <= float(square.max()) + 0.01
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+FAMILIES = [
+    "resnet18",
+    "resnext50_32x4d",
+    "mobilenet_v3_small",
+    "efficientnet_b0",
+    "convnext_tiny",
+    "efficientnet_lite0",
+]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_every_cut_gives_the_whole_networks_logits(name: str) -> None:
+    if name == backbone.LITE:
+        pytest.importorskip("timm", reason="the extra `offline` is not installed")
     torch.manual_seed(0)
     network = backbone.build(name, 3)
     batch = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         expected = network(batch)
-        for cut in ["pixels", *backbone.layers(network)][:-1]:
+        names = list(backbone.layers(network))
+        for cut in ["pixels", *names[:-1]]:
             below, above = backbone.split(network, cut)
-            torch.testing.assert_close(above(below(batch)), expected, atol=1e-5, rtol=0)
-    assert list(backbone.layers(network))[-1] == backbone.HEAD
+            torch.testing.assert_close(above(below(batch)), expected, atol=1e-4, rtol=0)
+    assert names[:2] == ["stem", "layer1"]
+    assert names[-2:] == ["avgpool", "head"]
+    head = network.get_submodule(backbone.head_name(network))
+    assert head is backbone.layers(network)["head"]
 
 
 def test_published_weights_of_every_network_are_known() -> None:
     for name in backbone.NAMES:
-        entry = backbone.published(name, "IMAGENET1K_V1")
-        assert entry is not None
-        assert backbone.preprocessing(name, "IMAGENET1K_V1").crop == 224
-        assert entry.url.startswith(f"https://download.pytorch.org/models/{name}-")
-        assert set(models.get_model_weights(name).__members__) == set(backbone.published_names(name))
+        if name == backbone.LITE:
+            continue
+        entry = backbone.published(name)["IMAGENET1K_V1"]
+        assert entry.source.startswith(f"https://download.pytorch.org/models/{name}")
+        assert entry.sha256 is not None
+        assert entry.preprocessing.crop <= entry.preprocessing.resize
+        assert backbone.preprocessing(name, "a file.pth") == entry.preprocessing
+
+
+def test_the_offline_weights_take_the_names_of_the_same_places() -> None:
+    pytest.importorskip("timm", reason="the extra `offline` is not installed")
+    entry = backbone.published(backbone.LITE)["IMAGENET1K_V1"]
+    state = torch.load(entry.source, weights_only=True)
+    renamed = backbone.canonical(state, backbone.LITE)
+    backbone.check(renamed, backbone.LITE, "the package")
+    # Both sides list their tensors in the order in which they are used: a second way to the same names.
+    in_order = (key for key in backbone.build(backbone.LITE, 1000).state_dict() if "num_batches" not in key)
+    assert [key for key in renamed if "num_batches" not in key] == list(in_order)
+    del renamed["blocks.3.0.conv_dw.weight"]
+    with pytest.raises(InputError, match=r"lacks blocks\.3\.0\.conv_dw\.weight"):
+        backbone.check(renamed, backbone.LITE, "the package")
 
 
 def clouds(seed: int = 0, n: int = 120, views: int = 2, classes: int = 3) -> tuple[convex.Float, np.ndarray]:

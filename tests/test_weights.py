@@ -36,7 +36,7 @@ def block(path: Path, *, name: str = "resnet18", sha256: str | None = None) -> p
 
 def test_pth_and_safetensors(weights: Path, in_tmp_path: Path) -> None:
     state, digest = pretrained(block(weights))
-    assert digest == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert digest["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     save_file(state, in_tmp_path / "same.safetensors")
     again, _ = pretrained(block(in_tmp_path / "same.safetensors"))
     assert state.keys() == again.keys()
@@ -93,7 +93,7 @@ def test_wrong_hash(weights: Path, in_tmp_path: Path) -> None:
 def test_neither_name_nor_file(in_tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none of resnet18's weights .IMAGENET1K_V1"):
         pretrained(block(Path("IMAGENET1K_V9")))
-    with pytest.raises(InputError, match=r"no 'resnet81' among .*did you mean resnet18"):
+    with pytest.raises(InputError, match=r"no 'resnet81'; did you mean resnet18"):
         pretrained(block(Path("IMAGENET1K_V1"), name="resnet81"))
 
 
