@@ -27,7 +27,7 @@ def main() -> None:
     if given.chosen.init == "pretrained":
         state, source = pretrained(given.backbone)
     head = backbone.head_name(network)
-    without_head = {key: value for key, value in state.items() if not key.startswith(f"{head}.")}
+    without_head = {key: value.contiguous() for key, value in state.items() if not key.startswith(f"{head}.")}
     with replacing(Path("data/weights")) as folder:
         folder.mkdir()
         (folder / "weights.safetensors").write_bytes(save(without_head))
