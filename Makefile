@@ -2,15 +2,33 @@
 
 PYTHON ?= python3
 VENV := .venv
+INSTALLED := $(VENV)/.installed
+SAMPLE := data/sample.zip
 # Stages are started as `python -m stages...`, so the environment's own python has to come first.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint format lock clean
+.PHONY: help demo repro test lint format lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# In a folder of its own (--temp): the files here, params.yaml among them, stay as they are. DVC needs a name to put
+# on the experiment; where git has none configured, one is lent to it for this command.
+demo: $(INSTALLED) $(SAMPLE)  ## Run the whole pipeline on drawn ants and bees; downloads nothing but packages
+	@git rev-parse --verify --quiet HEAD >/dev/null || { echo "make demo: this is no git clone; get the project with git clone" >&2; exit 1; }
+	@git config user.email >/dev/null || { \
+		mkdir -p .dvc/tmp/identity/git; \
+		printf '[user]\n\tname = nobody\n\temail = nobody@localhost\n' > .dvc/tmp/identity/git/config; \
+		export XDG_CONFIG_HOME="$(CURDIR)/.dvc/tmp/identity"; \
+	}; \
+	dvc exp run --temp --force --name demo --set-param strategy=linear --set-param backbone.name=efficientnet_lite0 \
+		--set-param backbone.weights=IMAGENET1K_V1 --set-param backbone.sha256=null \
+		--set-param 'data.url="$(CURDIR)/$(SAMPLE)"' --set-param data.sha256=null
+	@dvc exp show --no-pager --rev HEAD --only-changed --drop '^(?!accuracy|loss|macro_f1|roc_auc|n$$).*' --sort-by accuracy
+	@echo 'Plots:                    dvc plots diff HEAD demo'
+	@echo 'Its files, to look into:  dvc exp apply demo   (then: python -m stages.predict PICTURE)'
+	@echo 'First:                    source $(VENV)/bin/activate'
 
 repro: $(INSTALLED)  ## Run the pipeline: whatever is not up to date
 	dvc repro
@@ -34,9 +52,15 @@ lock:  ## Resolve requirements.txt anew (needs uv)
 clean:  ## Remove the environment; data and metrics stay
 	rm -rf $(VENV)
 
+$(SAMPLE): stages/sample.py | $(INSTALLED)
+	python -m stages.sample $@
+
 $(INSTALLED): requirements.txt pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; name one with make PYTHON=python3.12")'
+	@command -v git >/dev/null || { echo "git is missing: install it first" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "there is no $(PYTHON): install Python 3.10 or newer, or name yours with make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 10) else "Python %d.%d is too old: 3.10 or newer is needed; name one with make PYTHON=python3.12" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "this Python cannot make virtual environments: install its venv package (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --requirement requirements.txt
-	$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
-	touch $@
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
