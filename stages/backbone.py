@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,13 +159,13 @@ def _of_torchvision(entry: Weights) -> Published:
     )
 
 
-def preprocessing(name: str, weights: str) -> Preprocessing:
+def preprocessing(name: str, weights: Sequence[str]) -> Preprocessing:
     """Return how the pictures were prepared that the weights were trained for.
 
-    A URL or a file does not say; for those it is what the first published weights of that network used.
+    A URL or a file does not say; without a published name among `weights` it is that of the network's first ones.
     """
     known = published(name)
-    return known.get(weights, known["IMAGENET1K_V1"]).preprocessing
+    return next((known[key] for key in weights if key in known), known["IMAGENET1K_V1"]).preprocessing
 
 
 def check(state: Mapping[str, torch.Tensor], name: str, where: str) -> None:

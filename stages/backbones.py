@@ -18,7 +18,7 @@ def main() -> None:
         except InputError as error:
             print(f"{name}: {error}")
             continue
-        size = backbone.preprocessing(name, "IMAGENET1K_V1").crop
+        size = backbone.preprocessing(name, ["IMAGENET1K_V1"]).crop
         middle = [layer for layer in names if layer.startswith("layer")]
         shown = ", ".join(layer for layer in names if layer not in middle[1:-1]).replace(
             middle[-1], f"... {middle[-1]}"

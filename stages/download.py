@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -39,28 +40,45 @@ def main() -> None:
     """Fetch `data.url` into data/raw/dataset.zip."""
     data = params.load().data
     target = Path("data/raw/dataset.zip")
-    digest = fetch(data.url, target, data.sha256, param="data.url")
+    digest, _ = fetch(data.url, target, data.sha256, param="data.url")
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, sha256 {digest}")
     if data.sha256 is None:
         print(f"any file was accepted; to pin this one, set data.sha256 to {digest}")
 
 
-def fetch(source: str, target: Path, sha256: str | None, *, param: str) -> str:
-    """Bring `source` to `target`, and return its sha256 in hexadecimal.
+def fetch(sources: Sequence[str], target: Path, sha256: str | None, *, param: str) -> tuple[str, str]:
+    """Bring one file to `target` from the first of its sources that has it.
 
     A download that was cut off leaves `target`.part; the next call goes on from there if the server can tell
     that the file is still the same. `target` appears only once the hash has been checked.
 
     Args:
-        source: an http://, https:// or file:// URL, or a path.
+        sources: each an http://, https:// or file:// URL, or a path; the next is tried when one cannot be reached,
+            does not have the file, or has another than the hash says.
         target: the file to write.
         sha256: the hash, or its first characters; None accepts any file.
         param: the parameter to name in errors.
 
+    Returns:
+        The file's sha256 in hexadecimal, and the source it came from.
+
     Raises:
-        InputError: nothing there, nobody answering, or another file than the hash says.
+        InputError: what was wrong with each source.
 
     """
+    failures = []
+    for source in sources:
+        try:
+            return _fetch(source, target, sha256, param), source
+        except InputError as error:
+            failures.append(str(error))
+    if len(failures) == 1:
+        raise InputError(failures[0])
+    numbered = "; ".join(f"({number}) {failure}" for number, failure in enumerate(failures, start=1))
+    raise InputError(f"none of the {len(failures)} sources in {param} could be used: {numbered}")
+
+
+def _fetch(source: str, target: Path, sha256: str | None, param: str) -> str:
     scheme = urlsplit(source).scheme.lower() if "://" in source else "file"
     target.parent.mkdir(parents=True, exist_ok=True)
     if scheme in {"http", "https"}:
@@ -223,7 +241,8 @@ def _check(digest: str, sha256: str | None, where: str, param: str) -> None:
 def _unreachable(url: str, param: str, reason: str) -> InputError:
     return InputError(
         f"could not fetch from {urlsplit(url).hostname}: {reason}; check the network or the proxy settings and "
-        f"run this again, or fetch {shown(url)} elsewhere and set {param} to the path of the file"
+        f"run this again, or fetch {shown(url)} elsewhere and set {param} to the path of the file; "
+        f"`make demo` shows the whole pipeline without a download"
     )
 
 

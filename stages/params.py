@@ -16,11 +16,9 @@ Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-Grid = Annotated[
-    list[Positive],
-    Field(min_length=1),
-    BeforeValidator(lambda given: given if isinstance(given, list) else [given]),
-]
+_OneOrMore = BeforeValidator(lambda given: given if isinstance(given, list) else [given])
+Grid = Annotated[list[Positive], Field(min_length=1), _OneOrMore]
+Sources = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1), _OneOrMore]
 
 
 class Block(BaseModel):
@@ -32,7 +30,7 @@ class Block(BaseModel):
 class Data(Block):
     """Which pictures."""
 
-    url: Annotated[str, Field(min_length=1)]
+    url: Sources
     sha256: Sha256 | None
     exclude: list[str]
 
@@ -41,7 +39,7 @@ class Backbone(Block):
     """Which network, and the weights it starts from."""
 
     name: str
-    weights: Annotated[str, Field(min_length=1)]
+    weights: Sources
     sha256: Sha256 | None
 
 

@@ -6,6 +6,7 @@ import pickle
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 from safetensors import SafetensorError
@@ -50,14 +51,15 @@ def pretrained(block: params.Backbone) -> tuple[dict[str, torch.Tensor], dict[st
 
     """
     known = backbone.published(block.name)
-    source, sha256 = block.weights, block.sha256
-    if source in known:
-        source, sha256 = known[source].source, sha256 or known[source].sha256
-    elif "://" not in source and not local_path(source).exists():
-        names = ", ".join(known)
-        raise InputError(f"backbone.weights is {source}: no file, no URL and none of {block.name}'s weights ({names})")
-    file = Path("data/raw/weights" + Path(source).suffix)
-    digest = fetch(source, file, sha256, param="backbone.weights")
+    names = [name for name in block.weights if name in known]
+    sources = [known[name].source if name in known else name for name in block.weights]
+    sha256 = block.sha256 or (known[names[0]].sha256 if names else None)
+    if len(sources) == 1 and "://" not in sources[0] and not local_path(sources[0]).exists():
+        raise InputError(
+            f"backbone.weights is {sources[0]}: no file, no URL and none of {block.name}'s weights ({', '.join(known)})"
+        )
+    file = Path("data/raw/weights")
+    digest, source = fetch(sources, file, sha256, param="backbone.weights")
     if sha256 is None:
         print(f"any file was accepted; to pin this one, set backbone.sha256 to {digest}")
     try:
@@ -65,13 +67,13 @@ def pretrained(block: params.Backbone) -> tuple[dict[str, torch.Tensor], dict[st
     finally:
         file.unlink()
     backbone.check(state, block.name, f"backbone.weights ({shown(source)})")
-    return state, {"init": "pretrained", "weights": shown(block.weights), "sha256": digest}
+    return state, {"init": "pretrained", "weights": shown(source), "sha256": digest}
 
 
 def read(file: Path, source: str) -> dict[str, torch.Tensor]:
     """Read a state dict from safetensors, or from PyTorch's own format without running code from it."""
     try:
-        if file.suffix == ".safetensors":
+        if urlsplit(source).path.endswith(".safetensors"):
             return load_file(file)
         content: Any = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:

@@ -95,7 +95,7 @@ class Checkout:
         for name in listed.stdout.splitlines():
             if (ROOT / name).is_file() and not name.startswith("tests/"):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, folder / name)
+                shutil.copy2(ROOT / name, folder / name)
         self.run("git", "init", "--quiet", "--initial-branch", "main")
         self.commit("start")
 

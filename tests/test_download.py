@@ -85,7 +85,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def fetch(server: Server, folder: Path, sha256: str | None = SHA256) -> str:
-    return download.fetch(server.url, folder / "set.zip", sha256, param="data.url")
+    return download.fetch([server.url], folder / "set.zip", sha256, param="data.url")[0]
 
 
 def left(folder: Path) -> list[str]:
@@ -191,16 +191,31 @@ def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         port = unused.getsockname()[1]
     url = f"http://somebody:secret@127.0.0.1:{port}/set.zip?token=secret"
     with pytest.raises(InputError, match=r"could not fetch from 127\.0\.0\.1.*set data\.url to the path") as caught:
-        download.fetch(url, tmp_path / "set.zip", None, param="data.url")
+        download.fetch([url], tmp_path / "set.zip", None, param="data.url")
     assert "secret" not in str(caught.value)
     assert left(tmp_path) == []
+
+
+def test_the_first_mirror_with_the_right_file_wins(server: Server, tmp_path: Path) -> None:
+    good = tmp_path / "share/set.zip"
+    good.parent.mkdir()
+    good.write_bytes(BODY)
+    server.answers = [lambda request: request.send(b"another file")]
+    sources = [str(tmp_path / "nowhere.zip"), server.url, str(good), "never reached"]
+    assert download.fetch(sources, tmp_path / "out/set.zip", SHA256, param="data.url") == (SHA256, str(good))
+    assert left(tmp_path / "out") == ["set.zip"]
+    with pytest.raises(
+        InputError, match=r"none of the 2 sources in data.url .* \(1\) .*nowhere.* \(2\) .*was expected"
+    ):
+        download.fetch(sources[:2], tmp_path / "out/other.zip", SHA256, param="data.url")
+    assert left(tmp_path / "out") == ["set.zip"]
 
 
 def test_paths(tmp_path: Path) -> None:
     source = tmp_path / "ein Bild ü.zip"
     source.write_bytes(BODY)
     for given in (str(source), source.as_uri()):
-        assert download.fetch(given, tmp_path / "out/set.zip", SHA256, param="data.url") == SHA256
+        assert download.fetch([given], tmp_path / "out/set.zip", SHA256, param="data.url") == (SHA256, given)
         assert (tmp_path / "out/set.zip").read_bytes() == BODY
     assert left(tmp_path / "out") == ["set.zip"]
 
@@ -211,5 +226,5 @@ def test_paths(tmp_path: Path) -> None:
 )
 def test_paths_that_are_none(tmp_path: Path, source: str, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        download.fetch(source, tmp_path / "out/set.zip", None, param="data.url")
+        download.fetch([source], tmp_path / "out/set.zip", None, param="data.url")
     assert left(tmp_path / "out") == []

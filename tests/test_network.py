@@ -18,7 +18,7 @@ from stages.params import Augment, Cosine, Step
 from stages.views import evaluation_view, training_view
 from tests.conftest import draw
 
-PREPROCESSING = backbone.preprocessing("resnet18", "IMAGENET1K_V1")
+PREPROCESSING = backbone.preprocessing("resnet18", ["IMAGENET1K_V1"])
 AUGMENT = Augment(min_scale=0.2, flip=0.5, rotation=10.0)
 
 
@@ -131,7 +131,7 @@ def test_published_weights_of_every_network_are_known() -> None:
         assert entry.source.startswith(f"https://download.pytorch.org/models/{name}")
         assert entry.sha256 is not None
         assert entry.preprocessing.crop <= entry.preprocessing.resize
-        assert backbone.preprocessing(name, "a file.pth") == entry.preprocessing
+        assert backbone.preprocessing(name, ["a file.pth"]) == entry.preprocessing
 
 
 def test_the_offline_weights_take_the_names_of_the_same_places() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -186,10 +185,3 @@ def test_a_stage_depends_on_the_modules_it_imports(stage: str) -> None:
 def test_torch_is_not_imported_where_it_is_not_needed(stage: str) -> None:
     code = f"import sys, stages.{stage}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
-
-
-@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
-def test_make_help_lists_every_target() -> None:
-    printed = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for target in ("demo", "repro", "test", "lint"):
-        assert f"make {target} " in printed or target == "demo"

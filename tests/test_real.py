@@ -42,3 +42,10 @@ def test_fine_tuning(real: Checkout) -> None:
     real.set(strategy="finetune")
     real.dvc("repro")
     assert real.json("metrics/evaluate.json")["accuracy"] >= 0.93
+
+
+def test_the_offline_backbone(real: Checkout) -> None:
+    pytest.importorskip("timm", reason="the extra `offline` is not installed")
+    real.set(backbone__name="efficientnet_lite0", backbone__weights="IMAGENET1K_V1", backbone__sha256=None)
+    real.dvc("repro")
+    assert real.json("metrics/evaluate.json")["accuracy"] >= 0.93

@@ -31,7 +31,7 @@ class Malice:
 
 
 def block(path: Path, *, name: str = "resnet18", sha256: str | None = None) -> params.Backbone:
-    return params.Backbone(name=name, weights=str(path), sha256=sha256)
+    return params.Backbone(name=name, weights=[str(path)], sha256=sha256)
 
 
 def test_pth_and_safetensors(weights: Path, in_tmp_path: Path) -> None:
