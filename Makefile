@@ -53,7 +53,7 @@ lock:  ## Resolve requirements.txt anew (needs uv)
 clean:  ## Remove the environment; data and metrics stay
 	rm -rf $(VENV)
 
-$(SAMPLE): stages/sample.py | $(INSTALLED)
+$(SAMPLE): stages/sample.py stages/insects.py stages/grounds.py | $(INSTALLED)
 	python -m stages.sample $@
 
 $(INSTALLED): requirements.txt pyproject.toml

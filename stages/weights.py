@@ -67,7 +67,8 @@ def pretrained(block: params.Backbone) -> tuple[dict[str, torch.Tensor], dict[st
     finally:
         file.unlink()
     backbone.check(state, block.name, f"backbone.weights ({shown(source)})")
-    return state, {"init": "pretrained", "weights": shown(source), "sha256": digest}
+    named = block.weights[sources.index(source)]
+    return state, {"init": "pretrained", "weights": shown(named), "sha256": digest}
 
 
 def read(file: Path, source: str) -> dict[str, torch.Tensor]:
