@@ -136,7 +136,7 @@ def fit(
         return loss + penalty, np.concatenate([slope_weight.ravel(), slope_bias])
 
     losses: list[float] = []
-    first = np.zeros((size + 1) * n_classes)
+    first: Double = np.zeros((size + 1) * n_classes)
     if start is not None:
         first = np.concatenate([start.weight.ravel(), start.bias + start.weight @ mean])
     options = {"maxiter": 1000, "gtol": TOLERANCE, "ftol": 1e-10, "maxcor": 20}

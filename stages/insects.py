@@ -207,7 +207,8 @@ def paint_part(pixels: Bytes, depth: Floats, part: Part, view: View) -> None:
     left, top = max(int(centre[0] - width), 0), max(int(centre[1] - height), 0)
     box = np.s_[top : max(int(centre[1] + height) + 2, 0), left : max(int(centre[0] + width) + 2, 0)]
     nearest, inverse = depth[box], np.linalg.inv(axes).astype(np.float32)
-    down, right = (np.arange(n, dtype=np.float32) for n in nearest.shape)
+    edges: list[Floats] = [np.arange(n, dtype=np.float32) for n in nearest.shape]
+    down, right = edges
     right, down = right + np.float32(left - centre[0]), down[:, None] + np.float32(top - centre[1])
     a, b = np.array([row[0] * right + row[1] * down for row in inverse]), inverse[:, 2]
     ab, bb = dot(a, b), dot(b, b)

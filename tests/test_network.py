@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from torchvision.models import ResNet18_Weights
@@ -148,7 +149,7 @@ def test_the_offline_weights_take_the_names_of_the_same_places() -> None:
         backbone.check(renamed, backbone.LITE, "the package")
 
 
-def clouds(seed: int = 0, n: int = 120, views: int = 2, classes: int = 3) -> tuple[convex.Float, np.ndarray]:
+def clouds(seed: int = 0, n: int = 120, views: int = 2, classes: int = 3) -> tuple[convex.Float, NDArray[np.int64]]:
     """Overlapping clouds, far from the origin as features are."""
     random = np.random.default_rng(seed)
     labels = np.arange(n) % classes
