@@ -132,10 +132,8 @@ def fit(
             slope_bias += slope.sum(axis=0)
         slope_weight += weight_decay * weight - np.outer(slope_bias, mean)
         penalty = weight_decay / 2 * float((weight**2).sum())
-        losses.append(loss)
         return loss + penalty, np.concatenate([slope_weight.ravel(), slope_bias])
 
-    losses: list[float] = []
     first: Double = np.zeros((size + 1) * n_classes)
     if start is not None:
         first = np.concatenate([start.weight.ravel(), start.bias + start.weight @ mean])
@@ -143,7 +141,8 @@ def fit(
     with threadpool_limits(1, user_api="blas"):  # these products are too thin to be worth a second thread's start
         found = minimize(objective, first, method="L-BFGS-B", jac=True, options=options)
     weight, bias = found.x[:-n_classes].reshape(n_classes, size), found.x[-n_classes:]
-    return Head(weight.astype(np.float32), (bias - weight @ mean).astype(np.float32)), losses[-1]
+    loss = float(found.fun) - weight_decay / 2 * float((weight**2).sum())
+    return Head(weight.astype(np.float32), (bias - weight @ mean).astype(np.float32)), loss
 
 
 def _parts(n: int) -> Iterator[slice]:

@@ -96,7 +96,9 @@ def local_path(source: str) -> Path:
 
 
 def shown(url: str) -> str:
-    """Return a URL without the credentials that may stand in it."""
+    """Return a URL without the credentials that may stand in it; a path stays as it is."""
+    if "://" not in url:
+        return url
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
