@@ -44,7 +44,8 @@ def main() -> None:
     for split, steps in TRANSFORMS.items():
         pictures = ImageFolder(str(given.images / split), transforms.Compose(steps))
         loaders[split] = DataLoader(pictures, batch_size=4, shuffle=True, num_workers=4)
-    network = backbone.restore("resnet18", len(pictures.classes), given.weights)
+    card = {"architecture": "resnet18", "layers": backbone.modules(backbone.build("resnet18", 1))}
+    network = backbone.restore(card, len(pictures.classes), given.weights)
     trained = network if given.finetune else backbone.layers(network)["head"]
     network.requires_grad_(requires_grad=False)
     trained.requires_grad_(requires_grad=True)

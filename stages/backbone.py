@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -17,6 +18,7 @@ from torchvision.models import ConvNeXt, EfficientNet, MobileNetV3, ResNet, Weig
 
 from stages.errors import InputError
 from stages.images import Preprocessing
+from stages.store import of_card
 
 LITE = "efficientnet_lite0"
 _FAMILIES = re.compile(r"(wide_)?resne(t|xt)\d+.*|mobilenet_v3_.*|efficientnet_b\d|convnext_.*")
@@ -95,34 +97,46 @@ def layers(network: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def head_name(network: nn.Module) -> str:
-    """Return the name that the head's tensors begin with in the network's state dict."""
-    linear: list[str] = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    return linear[-1]
+def modules(network: nn.Module) -> dict[str, list[str]]:
+    """Return, for each layer of the chain, the names that the network's own modules in it have."""
+    names = {module: name for name, module in network.named_modules()}
+
+    def of(module: nn.Module) -> list[str]:
+        return [names[module]] if module in names else [name for child in module.children() for name in of(child)]
+
+    return {layer: of(module) for layer, module in layers(network).items()}
 
 
-def split(network: nn.Module, freeze: str) -> tuple[nn.Sequential, nn.Sequential]:
-    """Cut the chain behind the layer `freeze`: (the frozen part, the part that is trained).
+def split(network: nn.Module, card: Mapping[str, Any], freeze: str) -> tuple[nn.Sequential, nn.Sequential]:
+    """Cut a card's chain of layers behind the layer `freeze`: (the frozen part, the part that is trained).
 
-    With "pixels" nothing is frozen and the first part is empty.
+    With "pixels" nothing is frozen and the first part is empty. The layer "pool", in the chain of a network that ends
+    early, is the mean over all positions.
     """
-    chain = layers(network)
-    cut = ["pixels", *chain].index(freeze)
-    modules = list(chain.values())
-    return nn.Sequential(*modules[:cut]).requires_grad_(requires_grad=False), nn.Sequential(*modules[cut:])
+    every = {**layers(network), "pool": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())}
+    chain = [every[layer] for layer in card["layers"]]
+    cut = ["pixels", *card["layers"]].index(freeze)
+    return nn.Sequential(*chain[:cut]).requires_grad_(requires_grad=False), nn.Sequential(*chain[cut:])
 
 
-def restore(name: str, n_classes: int, file: Path) -> nn.Module:
-    """Return the network `name` with the weights of a safetensors file.
+def restore(card: Mapping[str, Any], n_classes: int, file: Path) -> nn.Module:
+    """Return a card's network in evaluation mode, with the weights of a safetensors file.
 
     Where the file holds no head, the head is new, from PyTorch's global random state.
     """
-    network = build(name, n_classes)
-    head = head_name(network)
-    result = network.load_state_dict(load_file(file), strict=False)
-    lacking = [key for key in result.missing_keys if not key.startswith(f"{head}.")]
+    network = build(card["architecture"], n_classes)
+    (head,) = card["layers"]["head"]
+    if "pool" in card["layers"]:
+        below, _ = split(network, card, "pool")
+        with torch.inference_mode():
+            size = below(torch.zeros(1, 3, 64, 64)).shape[1]
+        network.set_submodule(head, nn.Linear(size, n_classes))
+    state = load_file(file)
+    result = network.load_state_dict(state, strict=False)
+    lacking = [key for key in of_card(result.missing_keys, card) if not key.startswith(f"{head}.")]
     if lacking or result.unexpected_keys:
-        raise InputError(f"{file} does not hold a {name}: {[*lacking, *result.unexpected_keys][0]} does not fit")
+        odd = [*lacking, *result.unexpected_keys][0]
+        raise InputError(f"{file} does not hold a {card['architecture']}: {odd} does not fit; remove it, and dvc repro")
     return network
 
 
@@ -177,7 +191,7 @@ def check(state: Mapping[str, torch.Tensor], name: str, where: str) -> None:
     """
     with torch.device("meta"):
         network = build(name, 1)
-    expected, head = network.state_dict(), head_name(network)
+    expected, (head,) = network.state_dict(), modules(network)["head"]
     advice = "set backbone.name to what it is"
     for key in sorted(expected.keys() - state.keys()):
         raise InputError(f"{where} is not a {name}: it lacks {key} (and perhaps more); {advice}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
@@ -17,8 +17,10 @@ from stages.progress import progress
 
 ROWS = 8192  # rows of features in memory at a time
 TOLERANCE = 1e-5  # of the gradient's largest element
+SMOOTHING = 0.1  # of the hinge loss
 Float = NDArray[np.float32]
 Double = NDArray[np.float64]
+Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -32,32 +34,101 @@ class Head:
         """Return float32 (n, classes) for float32 (n, features)."""
         return features @ self.weight.T + self.bias
 
+    def times(self, factor: float) -> Head:
+        """Return the head whose logits are `factor` times these."""
+        return Head(self.weight * np.float32(factor), self.bias * np.float32(factor))
+
 
 @dataclass(frozen=True)
 class Score:
-    """How well a weight decay did on the folds it was not trained on."""
+    """How well a weight decay did on the folds it was not trained on; `logits` are theirs, (pictures, classes)."""
 
     weight_decay: float
     train_loss: float
     holdout_loss: float
     holdout_accuracy: float
+    logits: Float
 
 
-def cross_validate(
-    inputs: Float, labels: NDArray[np.int64], weight_decays: Sequence[float], n_splits: int, seed: int
-) -> list[Score]:
+def cross_entropy(logits: Float, labels: Labels) -> tuple[Float, Float]:
+    """Return each row's cross-entropy in nats, (n,), and its slope by the logits, (n, classes)."""
+    log_p = log_softmax(logits, axis=1)
+    rows = np.arange(len(labels)), labels
+    slope = np.exp(log_p)
+    slope[rows] -= 1
+    return -log_p[rows], slope
+
+
+def hinge(logits: Float, labels: Labels) -> tuple[Float, Float]:
+    """Return each row's multi-class hinge loss, smoothed, (n,), and its slope by the logits, (n, classes).
+
+    The loss is max over j of [j is not the label] + logits[j] - logits[label] (Crammer and Singer 2001, JMLR 2:265).
+    It is a maximum over distributions p on the classes; taking SMOOTHING / 2 * (|p|^2 - 1) off makes it smooth, and
+    larger by SMOOTHING / 2 at the most (Nesterov 2005, doi:10.1007/s10107-004-0552-5). The best p is a projection
+    onto the simplex (Duchi et al. 2008, doi:10.1145/1390156.1390191).
+    """
+    rows = np.arange(len(labels)), labels
+    margins = logits - logits[rows][:, np.newaxis] + 1
+    margins[rows] = 0
+    scaled = margins / SMOOTHING
+    descending = -np.sort(-scaled, axis=1)
+    excess = np.cumsum(descending, axis=1) - 1
+    support = (descending * np.arange(1, scaled.shape[1] + 1) > excess).sum(axis=1)
+    p = np.maximum(scaled - (excess[np.arange(len(labels)), support - 1] / support)[:, np.newaxis], 0).astype(
+        np.float32
+    )
+    loss = (p * margins).sum(axis=1) + SMOOTHING / 2 * (1 - (p * p).sum(axis=1))
+    p[rows] -= 1
+    return loss, p
+
+
+LOSSES = {"cross_entropy": cross_entropy, "hinge": hinge}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is minimised: the weighted mean of a loss, plus weight_decay / 2 times the weight's squared norm.
+
+    Attributes:
+        inputs: float32 (pictures, views, features), may be memory-mapped; each view counts as a picture.
+        labels: int64 (pictures,), from 0.
+        loss: "cross_entropy" | "hinge".
+        class_weight: "balanced": classes count the same, None: pictures do.
+        standardise: penalise the weight of features brought to mean 0 and variance 1.
+
+    """
+
+    inputs: Float
+    labels: Labels
+    loss: str = "cross_entropy"
+    class_weight: str | None = None
+    standardise: bool = False
+
+    @property
+    def importance(self) -> Double:
+        """What each picture weighs, (pictures,), 1 on average."""
+        return class_weights(self.labels, self.class_weight)[self.labels]
+
+
+def class_weights(labels: Labels, class_weight: str | None) -> Double:
+    """Return what a picture of each class weighs: "balanced" is n / (classes * pictures of the class), None is 1."""
+    counts = np.bincount(labels)
+    return len(labels) / (len(counts) * counts) if class_weight == "balanced" else np.ones(len(counts))
+
+
+def cross_validate(problem: Problem, weight_decays: Sequence[float], n_splits: int, seed: int) -> list[Score]:
     """Score each weight decay by stratified k-fold cross-validation over the pictures.
 
     All views of a picture are in the same fold; a fold is scored on the plain view, as the test set will be.
 
     Args:
-        inputs: (pictures, views, features), may be memory-mapped.
-        labels: (pictures,), from 0.
+        problem: the training pictures and the loss.
         weight_decays: to be scored.
         n_splits: folds.
         seed: of the split.
 
     """
+    labels, importance = problem.labels, problem.importance
     smallest = int(np.bincount(labels).min())
     if smallest < n_splits:
         raise InputError(f"n_splits is {n_splits}, but the smallest class has {smallest} training pictures; lower it")
@@ -68,81 +139,90 @@ def cross_validate(
     with progress(len(weight_decays) * n_splits, "cross-validation", "heads") as update:
         # From the strongest penalty to the weakest, so that each head is a good start for the next.
         for weight_decay in sorted(weight_decays, reverse=True):
-            train_loss = holdout_loss = 0.0
-            right = 0
+            train_loss = 0.0
+            logits = np.zeros((len(labels), int(labels.max()) + 1), np.float32)
             for k, holdout in enumerate(splits):
-                weights = np.ones(len(labels))
-                weights[holdout] = 0
-                head, loss = fit(inputs, labels, weight_decay, weights, start=heads[k])
-                logits = head.logits(np.asarray(inputs[holdout, 0]))
-                picture_loss = -np.take_along_axis(log_softmax(logits, axis=1), labels[holdout, None], axis=1)
+                kept = np.ones(len(labels), dtype=bool)
+                kept[holdout] = False
+                head, loss = fit(problem, weight_decay, kept, start=heads[k])
+                logits[holdout] = head.logits(np.asarray(problem.inputs[holdout, 0]))
                 train_loss += loss / n_splits
-                holdout_loss += float(picture_loss.sum()) / len(labels)
-                right += int((logits.argmax(axis=1) == labels[holdout]).sum())
                 heads[k] = head
                 update(1)
-            scores.append(Score(weight_decay, train_loss, holdout_loss, right / len(labels)))
+            losses, _ = LOSSES[problem.loss](logits, labels)
+            right = float((logits.argmax(axis=1) == labels).mean())
+            scores.append(Score(weight_decay, train_loss, float(np.average(losses, weights=importance)), right, logits))
     return scores
 
 
 def fit(
-    inputs: Float,
-    labels: NDArray[np.int64],
-    weight_decay: float,
-    weights: Double | None = None,
-    start: Head | None = None,
+    problem: Problem, weight_decay: float, kept: NDArray[np.bool_] | None = None, start: Head | None = None
 ) -> tuple[Head, float]:
-    """Minimise the weighted mean cross-entropy plus weight_decay / 2 times the weight's squared norm.
+    """Solve a problem by L-BFGS (scipy); the bias is not penalised.
 
-    Multinomial logistic regression by L-BFGS (scipy), the bias not penalised. The features are read in pieces,
-    once for each evaluation, so memory does not grow with their number.
+    The features are read in pieces, once for each evaluation, so memory does not grow with their number.
 
     Args:
-        inputs: (pictures, views, features), may be memory-mapped; each view counts as a picture.
-        labels: (pictures,), from 0.
+        problem: what is minimised.
         weight_decay: the strength of the penalty, as `torch.optim.SGD` defines it.
-        weights: (pictures,), the weight of each in the mean; None: all the same.
+        kept: (pictures,), which to fit to; None: all.
         start: where to begin; None: at zero.
 
     Returns:
-        The head, and its cross-entropy on what it was fitted to.
+        The head, for features as they are stored, and its loss on what it was fitted to.
 
     """
-    n, views, size = inputs.shape
-    n_classes = int(labels.max()) + 1
-    rows = inputs.reshape(n * views, size)
-    row_labels = np.repeat(labels, views)
-    share = np.repeat(np.ones(n) if weights is None else weights, views)
+    n, views, size = problem.inputs.shape
+    n_classes = int(problem.labels.max()) + 1
+    loss_of = LOSSES[problem.loss]
+    rows = problem.inputs.reshape(n * views, size)
+    labels = np.repeat(problem.labels, views)
+    share = np.repeat(problem.importance if kept is None else problem.importance * kept, views)
     share = share / share.sum()
     # The bias is free, so features may be centred without changing the problem; it is much better conditioned.
     mean = sum((share[part] @ rows[part] for part in _parts(len(rows))), np.zeros(size))
+    scale = np.ones(size)
+    if problem.standardise:
+        variance = sum((share[part] @ (rows[part] - mean) ** 2 for part in _parts(len(rows))), np.zeros(size))
+        scale = 1 / np.sqrt(np.where(variance > 0, variance, 1))
+
+    def unscaled(flat: Double) -> Head:
+        weight, bias = flat[:-n_classes].reshape(n_classes, size) * scale, flat[-n_classes:]
+        return Head(weight.astype(np.float32), (bias - weight @ mean).astype(np.float32))
 
     def objective(flat: Double) -> tuple[float, Double]:
-        weight, bias = flat[:-n_classes].reshape(n_classes, size), flat[-n_classes:]
-        centred = Head(weight.astype(np.float32), (bias - weight @ mean).astype(np.float32))
-        loss, slope_weight, slope_bias = 0.0, np.zeros_like(weight), np.zeros_like(bias)
+        head, weight = unscaled(flat), flat[:-n_classes].reshape(n_classes, size)
+        loss, slope_weight, slope_bias = 0.0, np.zeros_like(weight), np.zeros(n_classes)
         for part in _parts(len(rows)):
-            log_p = log_softmax(centred.logits(rows[part]), axis=1)
-            index = np.arange(len(log_p)), row_labels[part]
-            loss -= float(share[part] @ log_p[index])
-            slope = np.exp(log_p)
-            slope[index] -= 1
+            losses, slope = loss_of(head.logits(rows[part]), labels[part])
+            loss += float(share[part] @ losses)
             slope *= share[part, None].astype(np.float32)
             slope_weight += slope.T @ rows[part]
             slope_bias += slope.sum(axis=0)
-        slope_weight += weight_decay * weight - np.outer(slope_bias, mean)
+        slope_weight = (slope_weight - np.outer(slope_bias, mean)) * scale + weight_decay * weight
         penalty = weight_decay / 2 * float((weight**2).sum())
         return loss + penalty, np.concatenate([slope_weight.ravel(), slope_bias])
 
     first: Double = np.zeros((size + 1) * n_classes)
     if start is not None:
-        first = np.concatenate([start.weight.ravel(), start.bias + start.weight @ mean])
+        first = np.concatenate([(start.weight / scale).ravel(), start.bias + start.weight @ mean])
     options = {"maxiter": 1000, "gtol": TOLERANCE, "ftol": 1e-10, "maxcor": 20}
     with threadpool_limits(1, user_api="blas"):  # these products are too thin to be worth a second thread's start
         found = minimize(objective, first, method="L-BFGS-B", jac=True, options=options)
-    weight, bias = found.x[:-n_classes].reshape(n_classes, size), found.x[-n_classes:]
-    loss = float(found.fun) - weight_decay / 2 * float((weight**2).sum())
-    return Head(weight.astype(np.float32), (bias - weight @ mean).astype(np.float32)), loss
+    weight = found.x[:-n_classes]
+    return unscaled(found.x), float(found.fun) - weight_decay / 2 * float((weight**2).sum())
+
+
+def calibrate(logits: Float, labels: Labels) -> float:
+    """Return what logits are best multiplied by to make their softmax probabilities; no prediction changes by it.
+
+    Temperature scaling: Guo et al. 2017, arXiv:1706.04599, on logits of pictures that were not trained on.
+    """
+
+    def loss(log_factor: float) -> float:
+        return float(cross_entropy(logits * np.float32(np.exp(log_factor)), labels)[0].mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-5, 5), method="bounded").x))
 
 
 def _parts(n: int) -> Iterator[slice]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import nn
 from stages import backbone, convex, device
 from stages.errors import InputError
 from stages.images import Preprocessing
-from stages.params import ByEpochs, Cosine, Params, Step
+from stages.params import Augment, ByEpochs, Cosine, Params, Step
 from stages.progress import progress
 from stages.store import Split
 from stages.views import evaluation_view, training_view
@@ -44,33 +44,28 @@ class Inputs:
     """
 
     def __init__(
-        self,
-        split: Split,
-        frozen: nn.Module,
-        preprocessing: Preprocessing,
-        params: Params,
-        where: torch.device,
+        self, split: Split, frozen: nn.Module, card: Mapping[str, Any], where: torch.device, seed: int = 0
     ) -> None:
         self.split = split
         self.frozen = frozen
-        self.preprocessing = preprocessing
-        self.params = params
+        self.preprocessing = Preprocessing(**card["preprocessing"])
+        self.of_pixels = card["cut"] == "pixels"
         self.where = where
-        self.of_pixels = params.chosen.cut == "pixels"
+        self.seed = seed
 
     def plain(self, pictures: NDArray[np.int64]) -> torch.Tensor:
         """Return the inputs of `pictures` (positions in the split) as they are evaluated."""
         batch = device.send(np.ascontiguousarray(self.split.inputs[pictures, 0]), self.where)
         return self._through(evaluation_view(batch, self.preprocessing) if self.of_pixels else batch)
 
-    def augmented(self, pictures: NDArray[np.int64], epoch: int) -> torch.Tensor:
+    def augmented(self, pictures: NDArray[np.int64], epoch: int, augment: Augment | None) -> torch.Tensor:
         """Return a random view of each of `pictures`; the same for the same seed, epoch and picture."""
-        if self.of_pixels:
+        if augment:
             batch = device.send(np.ascontiguousarray(self.split.inputs[pictures, 0]), self.where)
-            draws = [(self.params.seed, epoch, int(picture)) for picture in pictures]
-            return self._through(training_view(batch, self.preprocessing, self.params.augment, draws))
+            draws = [(self.seed, epoch, int(picture)) for picture in pictures]
+            return self._through(training_view(batch, self.preprocessing, augment, draws))
         n_views = self.split.inputs.shape[1]
-        views = np.random.default_rng((self.params.seed, epoch)).integers(n_views, size=len(self.split.labels))
+        views = np.random.default_rng((self.seed, epoch)).integers(n_views, size=len(self.split.labels))
         return self._through(device.send(self.split.inputs[pictures, views[pictures]], self.where))
 
     def _through(self, batch: torch.Tensor) -> torch.Tensor:
@@ -83,22 +78,16 @@ class Inputs:
         return device.send(self.split.labels[pictures], self.where)
 
 
-def parts(network: nn.Module, strategy: ByEpochs) -> tuple[nn.Sequential, nn.Sequential]:
-    """Return the frozen layers that are not in the stored inputs, and the layers that are trained."""
-    frozen, trained = backbone.split(network, strategy.freeze)
-    return (frozen if strategy.cut == "pixels" else nn.Sequential()), trained
-
-
 def fit(
     network: nn.Module,
     split: Split,
-    preprocessing: Preprocessing,
+    card: Mapping[str, Any],
     params: Params,
     strategy: ByEpochs,
     *,
     report: Callable[[int, Epoch], None],
 ) -> tuple[int, Epoch]:
-    """Train the layers above `freeze` in place and leave `network` as it was after its best epoch.
+    """Train the layers above the frozen ones in place and leave `network` as it was after its best epoch.
 
     A stratified, seeded share of the training pictures is held out; the best epoch is the one with the lowest
     loss on it. Frozen layers stay in evaluation mode, batch norm included.
@@ -106,8 +95,8 @@ def fit(
     Args:
         network: what to start from.
         split: the training split.
-        preprocessing: of the network.
-        params: seed, device, precision and augmentation.
+        card: of data/features.
+        params: seed and device.
         strategy: the chosen block.
         report: called after every epoch, with its number from 1 and what it came to.
 
@@ -117,12 +106,14 @@ def fit(
     """
     where = device.choose(params.device)
     network.to(where).to(memory_format=torch.channels_last)
-    frozen, trained = parts(network, strategy)
-    inputs = Inputs(split, frozen, preprocessing, params, where)
+    frozen, trained = backbone.split(network, card, strategy.frozen)
+    inputs = Inputs(split, nn.Sequential() if strategy.precompute else frozen, card, where, params.seed)
+    weights = convex.class_weights(split.labels, strategy.class_weight).astype(np.float32)
+    loss_of = Loss(strategy.loss, torch.from_numpy(weights).to(where))
     kept, held_out = hold_out(split.labels, strategy.holdout, params.seed)
     n_batches = math.ceil(len(kept) / strategy.batch_size)
     if strategy.head == "fitted":
-        fit_head(trained, inputs, kept)
+        fit_head(trained, inputs, kept, strategy, card["precision"])
 
     optimiser = _optimiser(trained, strategy)
     rates = torch.optim.lr_scheduler.LambdaLR(
@@ -138,9 +129,9 @@ def fit(
             right = torch.zeros((), device=where)
             for pictures in np.array_split(order, n_batches):
                 labels = inputs.labels(pictures)
-                with device.autocast(where, params.precision):
-                    logits = trained(inputs.augmented(pictures, epoch)).float()
-                loss = F.cross_entropy(logits, labels)
+                with device.autocast(where, card["precision"]):
+                    logits = trained(inputs.augmented(pictures, epoch, strategy.augment)).float()
+                loss = loss_of(logits, labels)
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
@@ -150,12 +141,12 @@ def fit(
                 right += (logits.argmax(dim=1) == labels).sum()
                 update(1)
 
-            logits = predict(trained, inputs, held_out)
+            logits = predict(trained, inputs, held_out, card["precision"])
             held_labels = inputs.labels(held_out)
             result = Epoch(
                 train_loss=float(total_loss) / len(kept),
                 train_accuracy=float(right) / len(kept),
-                holdout_loss=float(F.cross_entropy(logits, held_labels)),
+                holdout_loss=float(loss_of(logits, held_labels)),
                 holdout_accuracy=float((logits.argmax(dim=1) == held_labels).float().mean()),
                 learning_rate=float(learning_rate),
             )
@@ -164,19 +155,45 @@ def fit(
             report(epoch, result)
             if best is None or result.holdout_loss < best[1].holdout_loss:
                 best = epoch, result
+                best_logits = logits
                 best_state = {key: value.cpu().clone() for key, value in trained.state_dict().items()}
     assert best is not None
     trained.load_state_dict(best_state)
+    if strategy.loss == "hinge":
+        factor = convex.calibrate(best_logits.cpu().numpy(), split.labels[held_out])
+        for tensor in trained[-1].parameters():
+            tensor.data *= factor
     return best
 
 
-def fit_head(trained: nn.Sequential, inputs: Inputs, pictures: NDArray[np.int64]) -> None:
+@dataclass(frozen=True)
+class Loss:
+    """The weighted mean of cross-entropy, in nats, or of the multi-class hinge loss that `convex.hinge` smooths."""
+
+    name: str
+    class_weights: torch.Tensor  # float32 (classes,)
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return a scalar for float32 logits (n, classes) and int64 labels (n,)."""
+        if self.name == "cross_entropy":
+            return F.cross_entropy(logits, labels, weight=self.class_weights)
+        own = labels[:, None]
+        margins = (logits - logits.gather(1, own) + 1).scatter(1, own, 0.0).amax(dim=1)
+        weights = self.class_weights[labels]
+        return (margins * weights).sum() / weights.sum()
+
+
+def fit_head(
+    trained: nn.Sequential, inputs: Inputs, pictures: NDArray[np.int64], strategy: ByEpochs, precision: str
+) -> None:
     """Fit the head to what the layers below it give before any of them is trained.
 
     A random head's first gradients would distort pretrained layers: Kumar et al. 2022, arXiv:2202.10054.
     """
-    features = predict(trained[:-1], inputs, pictures).cpu().numpy()
-    fitted, _ = convex.fit(features[:, np.newaxis], inputs.split.labels[pictures], HEAD_WEIGHT_DECAY)
+    features = predict(trained[:-1], inputs, pictures, precision).cpu().numpy()
+    labels = inputs.split.labels[pictures]
+    problem = convex.Problem(features[:, np.newaxis], labels, strategy.loss, strategy.class_weight)
+    fitted, _ = convex.fit(problem, HEAD_WEIGHT_DECAY)
     head = trained[-1]
     assert isinstance(head, nn.Linear)
     with torch.no_grad():
@@ -184,11 +201,13 @@ def fit_head(trained: nn.Sequential, inputs: Inputs, pictures: NDArray[np.int64]
         head.bias.copy_(torch.from_numpy(fitted.bias))
 
 
-def predict(trained: nn.Module, inputs: Inputs, pictures: NDArray[np.int64], batch_size: int = 64) -> torch.Tensor:
+def predict(
+    trained: nn.Module, inputs: Inputs, pictures: NDArray[np.int64], precision: str, batch_size: int = 64
+) -> torch.Tensor:
     """Return what `trained` makes of the plain view of `pictures`, in evaluation mode: float32 (n, outputs)."""
     trained.eval()
     found: list[torch.Tensor] = []
-    with torch.inference_mode(), device.autocast(inputs.where, inputs.params.precision):
+    with torch.inference_mode(), device.autocast(inputs.where, precision):
         for first in range(0, len(pictures), batch_size):
             batch = inputs.plain(pictures[first : first + batch_size])
             found.append(trained(batch).float())
@@ -224,5 +243,5 @@ def learning_rate_factor(schedule: Step | Cosine, epochs_done: float, epochs: in
 def _optimiser(trained: nn.Module, strategy: ByEpochs) -> torch.optim.Optimizer:
     options: dict[str, Any] = {"lr": strategy.learning_rate, "weight_decay": strategy.weight_decay}
     if strategy.solver == "adamw":
-        return torch.optim.AdamW(trained.parameters(), **options)
+        return torch.optim.AdamW(trained.parameters(), betas=(strategy.momentum, 0.999), **options)
     return torch.optim.SGD(trained.parameters(), momentum=strategy.momentum, **options)

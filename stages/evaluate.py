@@ -23,7 +23,6 @@ from sklearn.metrics import (
 from stages import params
 from stages.atomic import replacing, write_json
 from stages.errors import run
-from stages.images import Preprocessing
 from stages.params import Params
 from stages.store import Split, layers_above, read_card
 
@@ -51,8 +50,8 @@ def logits(given: Params, card: dict[str, Any], split: Split) -> NDArray[np.floa
     if layers_above(card, card["cut"]) == ["head"]:
         from stages.convex import Head
 
-        tensors = load_file(file)
-        head = Head(tensors[f"{card['head']}.weight"], tensors[f"{card['head']}.bias"])
+        tensors, (name,) = load_file(file), card["layers"]["head"]
+        head = Head(tensors[f"{name}.weight"], tensors[f"{name}.bias"])
         return head.logits(np.asarray(split.inputs[:, 0]))
 
     import torch
@@ -60,11 +59,11 @@ def logits(given: Params, card: dict[str, Any], split: Split) -> NDArray[np.floa
     from stages import backbone, device, epochs
 
     where = device.choose(given.device)
-    network = backbone.restore(card["architecture"], len(card["classes"]), file)
+    network = backbone.restore(card, len(card["classes"]), file)
     network.to(where).to(memory_format=torch.channels_last)
-    _, above = backbone.split(network, card["cut"])
-    inputs = epochs.Inputs(split, torch.nn.Sequential(), Preprocessing(**card["preprocessing"]), given, where)
-    return epochs.predict(above, inputs, np.arange(len(split.labels))).cpu().numpy()
+    _, above = backbone.split(network, card, card["cut"])
+    inputs = epochs.Inputs(split, torch.nn.Sequential(), card, where)
+    return epochs.predict(above, inputs, np.arange(len(split.labels)), card["precision"]).cpu().numpy()
 
 
 def metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: Sequence[str]) -> dict[str, Any]:

@@ -51,6 +51,12 @@ class Augment(Block):
     rotation: Annotated[float, Field(ge=0, le=180)]
 
 
+class Views(Augment):
+    """How many views of a training picture are stored: the plain one, and `count` - 1 augmented ones."""
+
+    count: Count
+
+
 class Step(Block):
     """The learning rate is multiplied by `gamma` every `step_size` epochs."""
 
@@ -67,21 +73,40 @@ class Cosine(Block):
 
 
 class _Strategy(Block):
-    init: Literal["pretrained", "random"]
+    init: Annotated[str, StringConstraints(pattern=r"^(pretrained|random(:\d+)?)$")]
     freeze: str
+    pool: bool
     precompute: bool
-    views: Count
-    loss: Literal["cross_entropy"]
+    class_weight: Literal["balanced"] | None
+    loss: Literal["cross_entropy", "hinge"]
+
+    @property
+    def init_seed(self) -> int | None:
+        """What the initial weights are drawn from; None where they are pretrained."""
+        return None if self.init == "pretrained" else int(self.init.partition(":")[2] or 0)
+
+    @property
+    def frozen(self) -> str:
+        """The last layer that stays as it is: `freeze`, or the "pool" put on it (`avgpool` is one already)."""
+        return "pool" if self.pool and self.freeze != "avgpool" else self.freeze
 
     @property
     def cut(self) -> str:
-        """The layer whose output `features` stores: `freeze`, or the pixels where nothing is to be precomputed."""
-        return self.freeze if self.precompute else "pixels"
+        """The layer whose output `features` stores: the frozen one, or the pixels where that is not precomputed."""
+        return self.frozen if self.precompute else "pixels"
+
+    @model_validator(mode="after")
+    def _pool_needs_a_layer(self) -> _Strategy:
+        if self.pool and self.freeze == "pixels":
+            raise ValueError("pool averages the output of a frozen layer: set freeze to a layer, or pool to false")
+        return self
 
 
 class ToConvergence(_Strategy):
     """A convex head on stored features: L-BFGS, with the weight decay chosen by cross-validation."""
 
+    views: Views
+    standardise: bool
     solver: Literal["lbfgs"]
     weight_decay: Grid
     n_splits: Annotated[int, Field(ge=2)]
@@ -99,6 +124,8 @@ class ToConvergence(_Strategy):
 class ByEpochs(_Strategy):
     """The layers above `freeze`, by epochs over the training pictures, the best epoch kept by hold-out loss."""
 
+    views: Views | None
+    augment: Augment | None = None
     solver: Literal["sgd", "adamw"]
     head: Literal["fitted", "random"]
     epochs: Count
@@ -110,9 +137,11 @@ class ByEpochs(_Strategy):
     holdout: Annotated[float, Field(gt=0, lt=1)]
 
     @model_validator(mode="after")
-    def _one_view_of_pixels(self) -> ByEpochs:
-        if self.cut == "pixels" and self.views != 1:
-            raise ValueError("where pixels are stored they are augmented in training, so views has to be 1")
+    def _augmented_once(self) -> ByEpochs:
+        if self.cut == "pixels" and (self.views or not self.augment):
+            raise ValueError("stored pixels are augmented in training: set views to null, and augment as in `finetune`")
+        if self.cut != "pixels" and (self.augment or not self.views):
+            raise ValueError("stored features are augmented before: set augment to null, and views as in `partial`")
         return self
 
 
@@ -128,7 +157,6 @@ class Params(Block):
     precision: Literal["auto", "float32", "bfloat16"]
     data: Data
     backbone: Backbone
-    augment: Augment
     strategies: dict[str, Strategy]
 
     @property

@@ -37,14 +37,15 @@ def predict(paths: Sequence[Path], model: Path = Path("data/model")) -> Iterator
     """
     card = read_card(model)
     preprocessing = Preprocessing(**card["preprocessing"])
-    network = backbone.restore(card["architecture"], len(card["classes"]), model / "model.safetensors")
+    network = backbone.restore(card, len(card["classes"]), model / "model.safetensors")
+    _, whole = backbone.split(network, card, "pixels")
     for path in paths:
         try:
             square = images.square(path, preprocessing)
         except OSError as error:
             raise InputError(f"{path} cannot be read as a picture: {error.strerror or error}") from None
         with torch.inference_mode():
-            logits = network(evaluation_view(torch.from_numpy(square.copy())[None], preprocessing))
+            logits = whole(evaluation_view(torch.from_numpy(square.copy())[None], preprocessing))
         probability, number = torch.softmax(logits[0], dim=0).max(dim=0)
         yield path, card["classes"][int(number)], float(probability)
 

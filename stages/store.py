@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
-def layers_above(card: dict[str, Any], layer: str) -> list[str]:
+def layers_above(card: Mapping[str, Any], layer: str) -> list[str]:
     """Return the names of the network's layers above `layer`, the head last; all of them above "pixels".
 
     Raises:
@@ -68,5 +69,16 @@ def layers_above(card: dict[str, Any], layer: str) -> list[str]:
     """
     names: list[str] = ["pixels", *card["layers"]]
     if layer not in names[:-1]:
-        raise InputError(f"freeze: {card['architecture']} has no layer {layer!r} below its head; it has {names[:-1]}")
+        near = difflib.get_close_matches(layer, names[:-1], n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise InputError(
+            f"freeze: {card['architecture']} has no layer {layer!r} below its head; {hint}"
+            f"there are: {', '.join(names[:-1])}"
+        )
     return names[names.index(layer) + 1 :]
+
+
+def of_card(tensors: Iterable[str], card: Mapping[str, Any]) -> list[str]:
+    """Return the names of the tensors that belong to one of the card's layers."""
+    prefixes = tuple(f"{module}." for layer in card["layers"].values() for module in layer)
+    return [name for name in tensors if name.startswith(prefixes)]

@@ -14,9 +14,8 @@ from safetensors.numpy import load_file, save
 from stages import params
 from stages.atomic import replacing, write_json
 from stages.errors import InputError, run
-from stages.images import Preprocessing
 from stages.params import ByEpochs, Params, ToConvergence
-from stages.store import Split, layers_above, read_card
+from stages.store import Split, layers_above, of_card, read_card
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -34,6 +33,7 @@ def main() -> None:
             tensors, chosen, accuracy = by_epochs(given, given.chosen, split, card, live)
     with replacing(Path("data/model")) as folder:
         folder.mkdir()
+        tensors = {name: tensors[name] for name in of_card(tensors, card)}
         (folder / "model.safetensors").write_bytes(save(tensors))
         trained = given.chosen.model_dump() | {"name": given.strategy, "seed": given.seed} | chosen
         write_json(folder / "card.json", {**card, "strategy": trained})
@@ -54,12 +54,13 @@ def to_convergence(
     """
     from stages import convex
 
-    if layers_above(card, strategy.freeze) != ["head"] or split.inputs.ndim != 3:
+    if layers_above(card, card["cut"]) != ["head"]:
         raise InputError(
             f"strategies.{given.strategy}.solver: lbfgs fits the head alone, and there are other layers above "
-            f"{strategy.freeze}; set freeze to {card['layers'][-2]}, or solver to sgd or adamw"
+            f"{strategy.freeze}; set freeze to avgpool, pool to true, or solver to sgd or adamw"
         )
-    scores = convex.cross_validate(split.inputs, split.labels, strategy.weight_decay, strategy.n_splits, given.seed)
+    problem = convex.Problem(split.inputs, split.labels, strategy.loss, strategy.class_weight, strategy.standardise)
+    scores = convex.cross_validate(problem, strategy.weight_decay, strategy.n_splits, given.seed)
     for score in scores:
         print(
             f"weight decay {score.weight_decay:g}: train loss {score.train_loss:.4f}; "
@@ -75,10 +76,12 @@ def to_convergence(
     best = min(scores, key=lambda score: score.holdout_loss)
     chosen = {"weight_decay": best.weight_decay}
     _conclude(live, chosen, best.holdout_loss, best.holdout_accuracy)
-    head, _ = convex.fit(split.inputs, split.labels, best.weight_decay)
+    head, _ = convex.fit(problem, best.weight_decay)
+    if strategy.loss == "hinge":
+        head = head.times(convex.calibrate(best.logits, split.labels))
+    (name,) = card["layers"]["head"]
     tensors: Tensors = load_file("data/weights/weights.safetensors")
-    tensors |= {f"{card['head']}.weight": head.weight, f"{card['head']}.bias": head.bias}
-    return tensors, chosen, best.holdout_accuracy
+    return tensors | {f"{name}.weight": head.weight, f"{name}.bias": head.bias}, chosen, best.holdout_accuracy
 
 
 def by_epochs(
@@ -95,7 +98,7 @@ def by_epochs(
     from stages import backbone, epochs
 
     torch.manual_seed(given.seed)
-    network = backbone.restore(card["architecture"], len(card["classes"]), Path("data/weights/weights.safetensors"))
+    network = backbone.restore(card, len(card["classes"]), Path("data/weights/weights.safetensors"))
 
     def report(number: int, epoch: epochs.Epoch) -> None:
         print(
@@ -114,15 +117,11 @@ def by_epochs(
         }
         _log(live, curves)
 
-    number, best = epochs.fit(network, split, Preprocessing(**card["preprocessing"]), given, strategy, report=report)
+    number, best = epochs.fit(network, split, card, given, strategy, report=report)
     chosen = {"epoch": number}
     _conclude(live, chosen, best.holdout_loss, best.holdout_accuracy)
-    state = network.state_dict()
-    return (
-        {key: value.cpu().contiguous().numpy() for key, value in state.items()},
-        chosen,
-        best.holdout_accuracy,
-    )
+    tensors = {name: value.cpu().contiguous().numpy() for name, value in network.state_dict().items()}
+    return tensors, chosen, best.holdout_accuracy
 
 
 def _log(live: Live, curves: Mapping[str, float]) -> None:

@@ -22,20 +22,20 @@ def main() -> None:
     """Write data/weights: the backbone without its head, and a card that says what it is."""
     given = params.load()
     name = given.backbone.name
-    torch.manual_seed(given.seed)
+    torch.manual_seed(given.chosen.init_seed or 0)
     network = backbone.build(name, 1)
-    state, source = network.state_dict(), {"init": "random", "seed": str(given.seed)}
-    if given.chosen.init == "pretrained":
+    state, source = network.state_dict(), {"init": given.chosen.init}
+    if given.chosen.init_seed is None:
         state, source = pretrained(given.backbone)
-    head = backbone.head_name(network)
+    layers = backbone.modules(network)
+    (head,) = layers["head"]
     without_head = {key: value.contiguous() for key, value in state.items() if not key.startswith(f"{head}.")}
     with replacing(Path("data/weights")) as folder:
         folder.mkdir()
         (folder / "weights.safetensors").write_bytes(save(without_head))
         card = {
             "architecture": name,
-            "layers": list(backbone.layers(network)),
-            "head": head,
+            "layers": layers,
             "preprocessing": asdict(backbone.preprocessing(name, given.backbone.weights)),
             **source,
         }

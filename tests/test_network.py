@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 from stages import backbone, convex, epochs, images
 from stages.errors import InputError
 from stages.params import Augment, Cosine, Step
+from stages.store import of_card
 from stages.views import evaluation_view, training_view
 from tests.conftest import draw
 
@@ -112,16 +113,16 @@ def test_every_cut_gives_the_whole_networks_logits(name: str) -> None:
     torch.manual_seed(0)
     network = backbone.build(name, 3)
     batch = torch.randn(2, 3, 64, 64)
+    card = {"architecture": name, "layers": backbone.modules(network)}
     with torch.inference_mode():
         expected = network(batch)
-        names = list(backbone.layers(network))
+        names = list(card["layers"])
         for cut in ["pixels", *names[:-1]]:
-            below, above = backbone.split(network, cut)
+            below, above = backbone.split(network, card, cut)
             torch.testing.assert_close(above(below(batch)), expected, atol=1e-4, rtol=0)
     assert names[:2] == ["stem", "layer1"]
     assert names[-2:] == ["avgpool", "head"]
-    head = network.get_submodule(backbone.head_name(network))
-    assert head is backbone.layers(network)["head"]
+    assert of_card(network.state_dict(), card) == list(network.state_dict()), "each tensor is in a layer"
 
 
 def test_published_weights_of_every_network_are_known() -> None:
@@ -161,7 +162,7 @@ def clouds(seed: int = 0, n: int = 120, views: int = 2, classes: int = 3) -> tup
 @pytest.mark.parametrize("weight_decay", [0.001, 0.1])
 def test_the_head_is_scikit_learns_logistic_regression(weight_decay: float) -> None:
     inputs, labels = clouds()
-    head, _ = convex.fit(inputs, labels, weight_decay)
+    head, _ = convex.fit(convex.Problem(inputs, labels), weight_decay)
     rows, row_labels = inputs.reshape(-1, 16).astype(float), np.repeat(labels, 2)
     expected = LogisticRegression(C=1 / (weight_decay * len(rows)), tol=1e-10, max_iter=50000).fit(rows, row_labels)
     np.testing.assert_allclose(head.weight, expected.coef_, atol=0.01 * np.abs(expected.coef_).max())
@@ -169,12 +170,13 @@ def test_the_head_is_scikit_learns_logistic_regression(weight_decay: float) -> N
     np.testing.assert_allclose(centred, expected.intercept_ - expected.intercept_.mean(), atol=0.05)
 
 
-def test_pictures_of_weight_zero_do_not_count() -> None:
+def test_pictures_that_are_not_kept_do_not_count() -> None:
     inputs, labels = clouds()
     first = np.arange(len(labels)) < 60
-    alone, _ = convex.fit(inputs[first], labels[first], 0.1)
-    weighted, _ = convex.fit(inputs, labels, 0.1, first.astype(float))
-    np.testing.assert_allclose(weighted.weight, alone.weight, atol=1e-3)
+    for loss in convex.LOSSES:
+        alone, _ = convex.fit(convex.Problem(inputs[first], labels[first], loss, standardise=True), 0.1)
+        among, _ = convex.fit(convex.Problem(inputs, labels, loss, standardise=True), 0.1, first)
+        np.testing.assert_allclose(among.weight, alone.weight, atol=1e-3)
 
 
 def test_cross_validation_keeps_all_views_of_a_picture_together() -> None:
@@ -182,7 +184,7 @@ def test_cross_validation_keeps_all_views_of_a_picture_together() -> None:
     labels = random.integers(2, size=60)
     pictures = random.normal(size=(60, 1, 200)).astype(np.float32)
     inputs = np.repeat(pictures, 4, axis=1)  # four equal views: a leak between folds would be learned by heart
-    (score,) = convex.cross_validate(inputs, labels, [0.001], 5, seed=0)
+    (score,) = convex.cross_validate(convex.Problem(inputs, labels), [0.001], 5, seed=0)
     assert score.train_loss < 0.1
     assert score.holdout_accuracy < 0.7
 
