@@ -34,6 +34,16 @@ class Published:
     preprocessing: Preprocessing
 
 
+class InFloat32(nn.Sequential):
+    """Modules that compute in float32 whatever the precision of those below: the last digits decide close calls."""
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return what the modules make of `batch`."""
+        with torch.autocast(batch.device.type, enabled=False):
+            output: torch.Tensor = super().forward(batch.float())  # type: ignore[no-untyped-call]
+            return output
+
+
 def check_name(name: str) -> None:
     """Check that there is a network `name`.
 
@@ -113,7 +123,8 @@ def split(network: nn.Module, card: Mapping[str, Any], freeze: str) -> tuple[nn.
     With "pixels" nothing is frozen and the first part is empty. The layer "pool", in the chain of a network that ends
     early, is the mean over all positions.
     """
-    every = {**layers(network), "pool": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())}
+    every = layers(network)
+    every |= {"pool": InFloat32(nn.AdaptiveAvgPool2d(1), nn.Flatten()), "head": InFloat32(every["head"])}
     chain = [every[layer] for layer in card["layers"]]
     cut = ["pixels", *card["layers"]].index(freeze)
     return nn.Sequential(*chain[:cut]).requires_grad_(requires_grad=False), nn.Sequential(*chain[cut:])

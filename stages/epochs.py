@@ -194,11 +194,9 @@ def fit_head(
     labels = inputs.split.labels[pictures]
     problem = convex.Problem(features[:, np.newaxis], labels, strategy.loss, strategy.class_weight)
     fitted, _ = convex.fit(problem, HEAD_WEIGHT_DECAY)
-    head = trained[-1]
-    assert isinstance(head, nn.Linear)
     with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(fitted.weight))
-        head.bias.copy_(torch.from_numpy(fitted.bias))
+        for tensor, value in zip(trained[-1].parameters(), (fitted.weight, fitted.bias), strict=True):
+            tensor.copy_(torch.from_numpy(value))
 
 
 def predict(

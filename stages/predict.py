@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from stages import backbone, images
+from stages import backbone, device, images
 from stages.errors import InputError, run
 from stages.images import Preprocessing
 from stages.store import read_card
@@ -44,7 +44,7 @@ def predict(paths: Sequence[Path], model: Path = Path("data/model")) -> Iterator
             square = images.square(path, preprocessing)
         except OSError as error:
             raise InputError(f"{path} cannot be read as a picture: {error.strerror or error}") from None
-        with torch.inference_mode():
+        with torch.inference_mode(), device.autocast(torch.device("cpu"), card["precision"]):
             logits = whole(evaluation_view(torch.from_numpy(square.copy())[None], preprocessing))
         probability, number = torch.softmax(logits[0], dim=0).max(dim=0)
         yield path, card["classes"][int(number)], float(probability)
