@@ -1,0 +1,146 @@
+"""docs/reruns.md against DVC: every param is changed for real in a finished pipeline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import networkx
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from tests.conftest import ROOT, Checkout, write_zip
+
+Runs = tuple[frozenset[str], frozenset[str]]  # stale, and what follows
+TABLE = ROOT / "docs/reruns.md"
+
+
+def rows(text: str) -> dict[str, Runs]:
+    """Read the table."""
+    found: dict[str, Runs] = {}
+    for name, stale, then in re.findall(r"^\| `(.+?)` \|(.*?)\|(.*?)\|$", text, re.MULTILINE):
+        assert name not in found, f"{name} has two rows"
+        found[name] = (frozenset(re.findall(r"\w+", stale)), frozenset(re.findall(r"\w+", then)))
+    return found
+
+
+def leaves(block: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in block.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+        else:
+            yield (*path, key)
+
+
+def another(value: Any) -> Any:
+    """Return a value that is not `value`."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    return [*value, "more"] if isinstance(value, list) else f"{value}more"
+
+
+class Finished:
+    """A checkout whose pipeline is up to date, and what DVC says of it."""
+
+    def __init__(self, checkout: Checkout) -> None:
+        self.folder = checkout.folder
+        self.file = checkout.folder / "params.yaml"
+        self.params = yaml.safe_load(self.file.read_text())
+
+    def stale(self) -> Runs:
+        with Repo(str(self.folder)) as repo:
+            stale = {address.rpartition(":")[2] for address in repo.status()}
+            graph = networkx.relabel_nodes(repo.index.graph, lambda stage: stage.name)
+        then = {later for name in stale for later in networkx.ancestors(graph, name)}
+        return frozenset(stale), frozenset(then - stale)
+
+    def after(self, *changes: tuple[tuple[str, ...], Any]) -> Runs:
+        """What is stale once the leaves at these paths have those values."""
+        content = yaml.safe_load(yaml.safe_dump(self.params))
+        for path, value in changes:
+            block = content
+            for key in path[:-1]:
+                block = block[key]
+            block[path[-1]] = value
+        self.file.write_text(yaml.safe_dump(content))
+        try:
+            return self.stale()
+        finally:
+            self.file.write_text(yaml.safe_dump(self.params))
+
+    def changed(self, *paths: tuple[str, ...]) -> Runs:
+        """What is stale once the leaves at these paths have another value."""
+        changes = []
+        for path in paths:
+            value = self.params
+            for key in path:
+                value = value[key]
+            changes.append((path, another(value)))
+        return self.after(*changes)
+
+
+def observe(checkout: Checkout, pictures: Path, weights: Path) -> dict[str, Runs]:
+    """Run the pipeline with each strategy, change each param, and note what DVC then calls stale."""
+    checkout.set(data__url=str(pictures), data__sha256=None, backbone__weights=str(weights))
+    content = yaml.safe_load((checkout.folder / "params.yaml").read_text())
+    for block in content["strategies"].values():  # little work
+        block.update({key: value for key, value in (("epochs", 1), ("n_splits", 2)) if key in block})
+    found: dict[str, Runs] = {}
+
+    def note(name: str, runs: Runs) -> None:
+        assert found.setdefault(name, runs) == runs, f"{name} does not always make the same stages stale"
+
+    for strategy in content["strategies"]:
+        content["strategy"] = strategy
+        (checkout.folder / "params.yaml").write_text(yaml.safe_dump(content))
+        checkout.dvc("repro")
+        finished = Finished(checkout)
+        assert finished.stale() == (frozenset(), frozenset())
+        others = []
+        for path in leaves(content):
+            if path[0] != "strategies":
+                if strategy == "linear" and path != ("strategy",):
+                    note(".".join(path), finished.changed(path))
+            elif path[1] == strategy:
+                note(".".join(("strategies", "<chosen>", *path[2:])), finished.changed(path))
+            else:
+                others.append(path)
+        note("strategies.<other>", finished.changed(*others))
+        if strategy == "linear":
+            switched = [finished.after((("strategy",), other)) for other in content["strategies"] if other != strategy]
+            stale = frozenset[str]().union(*(one for one, _ in switched))
+            note("strategy", (stale, frozenset[str]().union(*(then for _, then in switched)) - stale))
+    return found
+
+
+@pytest.fixture(scope="module")
+def observed(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> dict[str, Runs]:
+    folder, home = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("home")
+    pictures = write_zip(home / "few.zip", train=5, val=2)
+    return observe(Checkout(folder, home), pictures, weights)
+
+
+def test_the_table_is_what_dvc_does(observed: dict[str, Runs]) -> None:
+    assert rows(TABLE.read_text()) == observed
+
+
+EDITS: list[Callable[[str], str]] = [
+    lambda row: "",
+    lambda row: row.replace("`", "`x.", 1),
+    lambda row: row.replace("| train", "| features, train") if "| train" in row else row.replace("|", "| train |", 2),
+    lambda row: re.sub(r"\w+(?=[^`|]*\|$)", "", row, count=1) if row.count("evaluate") else row + "\n| `x` | | |",
+]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edited_row_is_noticed(observed: dict[str, Runs], edit: Callable[[str], str]) -> None:
+    text = TABLE.read_text()
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    assert len(lines) > 30
+    for line in lines:
+        assert rows(text.replace(line + "\n", edit(line) + "\n", 1)) != observed, line
