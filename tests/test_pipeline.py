@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from tests.conftest import ROOT, Checkout
+from tests.conftest import ROOT, Checkout, write_zip
 
 STAGES = ["download", "unzip", "weights", "features", "train", "evaluate"]
 
@@ -118,12 +119,56 @@ def test_frozen_layers_in_every_epoch(checkout: Checkout, pictures: Path, weight
 def test_sgd_on_stored_features(checkout: Checkout, pictures: Path, weights: Path) -> None:
     configure(checkout, pictures, weights)
     content = yaml.safe_load((checkout.folder / "params.yaml").read_text())
-    content["strategies"]["mine"] = content["strategies"]["tutorial"] | {"precompute": True, "views": 2}
+    content["strategies"]["mine"] = content["strategies"]["tutorial"] | {
+        "precompute": True, "views": content["strategies"]["linear"]["views"] | {"count": 2}, "augment": None,
+    }  # fmt: skip
     content["strategy"] = "mine"
     (checkout.folder / "params.yaml").write_text(yaml.safe_dump(content))
     assert ran(checkout.dvc("repro")) == STAGES
     assert np.load(checkout.folder / "data/features/train/inputs.npy", mmap_mode="r").shape == (24, 2, 512)
     assert checkout.json("data/model/card.json")["strategy"]["name"] == "mine"
+
+
+def test_pretrain_share_the_model_and_start_from_it(
+    new_checkout: Callable[[], Checkout], pictures: Path, weights: Path, tmp_path: Path
+) -> None:
+    first = new_checkout()
+    configure(first, pictures, weights)
+    first.set(strategy="scratch", strategies__scratch__epochs=2)
+    first.dvc("repro")
+    assert first.json("data/model/card.json")["init"] == "random"
+    model = first.folder / "data/model/model.safetensors"
+    before = load_file(model)
+
+    # Another run starts from that model: other pictures, other classes, a new last layer.
+    three = write_zip(tmp_path / "three.zip", train=6, val=3, classes=("dots", "lines", "more"))
+    second = new_checkout()
+    configure(second, three, model)
+    assert ran(second.dvc("repro")) == STAGES
+    card = second.json("data/model/card.json")
+    assert card["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert card["classes"] == ["dots", "lines", "more"]
+    assert list(second.json("metrics/evaluate.json")["classes"]) == card["classes"]
+    after = load_file(second.folder / "data/model/model.safetensors")
+    assert after["fc.weight"].shape == (3, 512)
+    assert all(np.array_equal(after[key], before[key]) for key in before if not key.startswith("fc."))
+
+    # The lower layers of a network that ends early are no such start.
+    second.set(strategy="svm", strategies__svm__n_splits=2)
+    second.dvc("repro")
+    second.set(strategy="linear", backbone__weights=str(second.folder / "data/model/model.safetensors"))
+    assert "is not a resnet18: it lacks layer3.0.bn1.bias" in second.dvc("repro", fails=True)
+
+
+def test_ten_heads_on_the_features_of_one_pass(checkout: Checkout, pictures: Path, weights: Path) -> None:
+    configure(checkout, pictures, weights)
+    assert ran(checkout.dvc("repro")) == STAGES
+    for change in (
+        "weight_decay=0.01", "weight_decay=1", "loss=hinge", "standardise=true", "class_weight=balanced",
+        "n_splits=3", "weight_decay=[0.1,1]", "loss=cross_entropy", "n_splits=4", "weight_decay=[0.2,2]",
+    ):  # fmt: skip
+        again = ran(checkout.dvc("exp", "run", "--set-param", f"strategies.linear.{change}"))
+        assert again in (["train"], ["train", "evaluate"]), change
 
 
 def test_predict_agrees_with_the_metrics(checkout: Checkout, pictures: Path, weights: Path) -> None:

@@ -44,6 +44,24 @@ def test_fine_tuning(real: Checkout) -> None:
     assert real.json("metrics/evaluate.json")["accuracy"] >= 0.93
 
 
+@pytest.mark.parametrize(
+    ("strategy", "freeze", "accuracy"),
+    [("partial", "layer3", 0.93), ("svm", "layer2", 0.78), ("svm", "layer3", 0.85), ("svm", "layer4", 0.90)],
+)
+def test_what_lies_between(real: Checkout, strategy: str, freeze: str, accuracy: float) -> None:
+    real.set(strategy=strategy, **{f"strategies__{strategy}__freeze": freeze})
+    real.dvc("repro")
+    assert real.json("metrics/evaluate.json")["accuracy"] >= accuracy
+
+
+def test_from_random_weights_more_than_chance(real: Checkout) -> None:
+    real.set(strategy="scratch")
+    real.dvc("repro")
+    data, result = real.json("metrics/data.json"), real.json("metrics/evaluate.json")
+    assert result["accuracy"] > max(data["val"]["classes"].values()) / result["n"]
+    assert result["roc_auc"] > 0.6
+
+
 def test_the_offline_backbone(real: Checkout) -> None:
     pytest.importorskip("timm", reason="the extra `offline` is not installed")
     real.set(backbone__name="efficientnet_lite0", backbone__weights="IMAGENET1K_V1", backbone__sha256=None)
