@@ -39,10 +39,9 @@ def predict(paths: Sequence[Path], model: Path = Path("data/model")) -> Iterator
     preprocessing = Preprocessing(**card["preprocessing"])
     network = backbone.restore(card["architecture"], len(card["classes"]), model / "model.safetensors")
     for path in paths:
-        try:
-            square = images.square(path, preprocessing)
-        except OSError as error:
-            raise InputError(f"{path} cannot be read as a picture: {error.strerror or error}") from None
+        if reason := images.problem(path):
+            raise InputError(f"{path} cannot be used: {reason}")
+        square = images.square(path, preprocessing)
         with torch.inference_mode():
             logits = network(evaluation_view(torch.from_numpy(square.copy())[None], preprocessing))
         probability, number = torch.softmax(logits[0], dim=0).max(dim=0)

@@ -91,12 +91,12 @@ def _extract(file: ZipFile, members: Sequence[Member], target: Path, exclude: Se
     def extract(member: Member) -> str | None:
         reason = _unwanted(member, exclude)
         if reason is None:
-            content = file.read(member.info)
-            reason = images.problem(content)
-        if reason is None:
             path = target / member.split / member.label / member.picture
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            path.write_bytes(file.read(member.info))
+            reason = images.problem(path)
+            if reason is not None:
+                path.unlink()
         return reason
 
     counts: dict[str, dict[str, int]] = {split: {} for split in SPLITS}
