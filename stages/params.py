@@ -30,6 +30,7 @@ class Block(BaseModel):
 class Data(Block):
     """Which pictures."""
 
+    path: Annotated[str, Field(min_length=1)]
     url: Sources
     sha256: Sha256 | None
     exclude: list[str]
