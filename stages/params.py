@@ -27,6 +27,14 @@ class Block(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class Limits(Block):
+    """The most that a zip may unpack to: times its own size, GiB, and files."""
+
+    ratio: Positive
+    total_gib: Positive
+    files: Count
+
+
 class Data(Block):
     """Which pictures."""
 
@@ -34,6 +42,10 @@ class Data(Block):
     url: Sources
     sha256: Sha256 | None
     exclude: list[str]
+    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+    val_seed: Annotated[int, Field(ge=0)]
+    max_bad_fraction: Annotated[float, Field(ge=0, le=1)]
+    limits: Limits
 
 
 class Backbone(Block):
