@@ -104,6 +104,8 @@ class Archive:
         return digest.hexdigest()
 
     def _chunks(self, member: Member) -> Iterator[bytes]:
+        if member.info.flag_bits & 0x1:
+            raise self._broken("it is encrypted", member)
         try:
             with self._file.open(member.info) as file:
                 while chunk := file.read(CHUNK):
@@ -120,7 +122,7 @@ class Archive:
             return
         raise InputError(f"{self._path} unpacks to more than {limit} ({where}): raise it if you trust the zip")
 
-    def _broken(self, error: Exception, member: Member | None = None) -> InputError:
+    def _broken(self, error: Exception | str, member: Member | None = None) -> InputError:
         where = f", at {str(member.path)!r}" if member else ""
         what = " ".join(str(error).split()) or type(error).__name__
         return InputError(f"{self._path} cannot be unzipped{where}: {what}; give another data.path or data.url")
@@ -174,5 +176,5 @@ def _collision(one: PurePosixPath, other: PurePosixPath) -> InputError:
     if one == other:
         return InputError(f"the zip holds {str(one)!r} twice; nothing was unzipped")
     return InputError(
-        f"the zip holds {str(one)!r} and {str(other)!r}, whose names are the same on some machines; rename one of them"
+        f"the zip holds {str(one)!r} and {str(other)!r}, which not every machine can hold side by side; rename one"
     )
