@@ -154,6 +154,9 @@ def _pack(folder: Path, files: Sequence[Path], target: Path, sha256: str | None,
     if target.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{param} is {folder}, which holds {target} too; give a folder with the pictures alone")
     sizes = {file: file.stat().st_size if _packable(file, folder) else None for file in files}
+    if not any(size is not None for size in sizes.values()):
+        names = ", ".join(file.name for file in files[:3])
+        raise InputError(f"{param} is {folder}, where {names} leads out of it; give the path that it leads to")
     with replacing(target) as temporary:
         with (
             ZipFile(temporary, "w") as archive,

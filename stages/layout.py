@@ -60,7 +60,7 @@ def find(paths: Sequence[PurePosixPath]) -> Layout:
     here would be to train on what was meant for testing.
 
     Args:
-        paths: of all the visible files.
+        paths: of all the visible, regular files.
 
     Raises:
         InputError: no pictures, no two classes, or half a split.

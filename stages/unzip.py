@@ -62,7 +62,7 @@ def unzip(archive: Path, target: Path, data: params.Data) -> dict[str, Any]:
 
     """
     with Archive(archive, data.limits) as zipped, replacing(target) as temporary:
-        found = layout.find([member.path for member in zipped.members if member.visible])
+        found = layout.find([m.path for m in zipped.members if m.visible and not m.irregular])
         candidates = list(_candidates(zipped.members, found, data.exclude))
         wanted = [candidate for candidate in candidates if candidate.problem is None]
         zipped.check_sizes(candidate.member for candidate in wanted)
@@ -70,7 +70,8 @@ def unzip(archive: Path, target: Path, data: params.Data) -> dict[str, Any]:
         incoming.mkdir(parents=True)
         files = _extract(zipped, wanted, incoming)
 
-        _check(found, wanted, candidates, data.max_bad_fraction)
+        _check_classes(found, candidates)
+        _check_missed(candidates, data.max_bad_fraction)
         pictures = [candidate for candidate in wanted if candidate.problem is None]
         if not found.split:
             contents = [(picture.label, picture.sha256) for picture in pictures]
@@ -129,30 +130,31 @@ def _extract(zipped: Archive, wanted: Sequence[Candidate], folder: Path) -> list
     return files
 
 
-def _check(
-    found: Layout, wanted: Sequence[Candidate], candidates: Sequence[Candidate], max_bad_fraction: float
-) -> None:
-    places = {split: {c.label for c in wanted if c.split == split} for split in (SPLITS if found.split else ("",))}
+def _check_classes(found: Layout, candidates: Sequence[Candidate]) -> None:
+    splits = SPLITS if found.split else ("",)
+    places = {split: {c.label for c in candidates if c.split == split and c.label} for split in splits}
     if found.split and places["train"] != places["val"]:
         odd = ", ".join(sorted(places["train"] ^ places["val"]))
         raise InputError(f"the zip's train/ and val/ have different classes ({odd} in one only); give both the same")
-    (labels, *_) = places.values()
-    if len(labels) < 2:
-        raise InputError(f"the zip has {len(labels)} class ({', '.join(labels)}); two or more are needed")
-    usable = {(c.split, c.label) for c in wanted if c.problem is None}
-    for split in places:
-        for label in sorted(labels):
+    if len(found.classes) < 2:
+        raise InputError(f"the zip has 1 class ({', '.join(found.classes)}); two or more are needed")
+    usable = {(c.split, c.label) for c in candidates if c.problem is None}
+    for split in splits:
+        for label in sorted(found.classes):
             if (split, label) not in usable:
                 where = f"{split}/{label}" if split else label
                 raise InputError(f"no file in the zip's {where}/ is a picture that can be decoded")
-    n = sum(c.problem is None for c in wanted)
+
+
+def _check_missed(candidates: Sequence[Candidate], most: float) -> None:
     missed = [c for c in candidates if c.missed]
-    if len(missed) > max_bad_fraction * (n + len(missed)):
+    n = len(missed) + sum(c.problem is None for c in candidates)
+    if len(missed) > most * n:
         first = ", ".join(f"{str(c.member.path)!r} ({c.problem})" for c in missed[:3])
         more = ", ..." if len(missed) > 3 else ""
         raise InputError(
-            f"{len(missed)} of {n + len(missed)} pictures cannot be used, more than data.max_bad_fraction "
-            f"({max_bad_fraction:g}) allows: {first}{more}; mend them, name them in data.exclude, or raise it"
+            f"{len(missed)} of {n} pictures cannot be used, more than data.max_bad_fraction ({most:g}) allows: "
+            f"{first}{more}; mend them, name them in data.exclude, or raise it"
         )
 
 

@@ -280,6 +280,12 @@ def test_nothing_outside_the_folder_is_packed(tmp_path: Path) -> None:
     assert kinds.pop("a/pipe.jpg") == (stat.S_IFIFO, 0)
     assert len(kinds) == 5
     assert b"secret" not in (tmp_path / "set.zip").read_bytes()
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/set").symlink_to(folder)
+    with pytest.raises(InputError, match="where set leads out of it; give the path that it leads to"):
+        pack(tmp_path / "links", tmp_path / "links.zip")
+    (tmp_path / "itself").symlink_to(folder)
+    assert pack(tmp_path / "itself", tmp_path / "itself.zip") == pack(folder, tmp_path / "set.zip")
 
 
 def test_a_folder_with_nothing_but_a_zip(tmp_path: Path) -> None:

@@ -77,6 +77,9 @@ def broken(tmp_path: Path, name: str) -> Path:
         with ZipFile(path, "a") as file:
             if name == "other classes":
                 file.writestr("set/val/rings/a.jpg", jpeg())
+            elif name == "excluded class":
+                file.writestr("set/train/rings/imageNotFound.gif", jpeg())
+                file.writestr("set/val/rings/imageNotFound.gif", jpeg())
             elif name == "empty class":
                 file.writestr("set/train/rings/a.jpg", "x")
                 file.writestr("set/val/rings/a.jpg", jpeg())
@@ -97,6 +100,7 @@ def broken(tmp_path: Path, name: str) -> Path:
         ("no val", "no train/<class>/ and val/<class>/ side by side"),
         ("one class", "1 class"),
         ("other classes", "different classes .rings in one only."),
+        ("excluded class", "no file in the zip's train/rings/ is a picture"),
         ("empty class", "no file in the zip's train/rings/ is a picture"),
         ("set/train/../../../outside.jpg", "unsafe name"),
         ("set/train/dots/..\\..\\outside.jpg", "unsafe name"),
@@ -110,6 +114,42 @@ def test_a_bad_zip_changes_nothing(tmp_path: Path, name: str, sentence: str) -> 
     with pytest.raises(InputError, match=sentence):
         unzip(broken(tmp_path, name), before, DATA)
     assert files(tmp_path) == ["in/images/kept.txt", "set.zip"]
+
+
+def test_class_folders_without_a_split(tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    with ZipFile(path, "w") as file:
+        for label in ("dots", "lines"):
+            for number in range(10):
+                content = BytesIO()
+                draw(0, number).save(content, "PNG")
+                file.writestr(f"a/set/{label}/{number // 5}/{number}.png", content.getvalue())
+        file.writestr("a/readme.txt", "hello")
+        file.writestr("a/set/readme.md", "hello")
+        file.writestr("a/set/stray.png", content.getvalue())
+        file.writestr("a/set/labels/1.xml", "<x/>")
+        file.writestr("a/set/dots/notes.txt", "hello")
+        file.writestr("__MACOSX/a/set/dots/._0.png", "x")
+        file.writestr("a/set/dots/.DS_Store", "x")
+    summary = unzip(path, tmp_path / "images", DATA)
+    assert summary == {
+        "train": {"pictures": 16, "classes": {"dots": 8, "lines": 8}},
+        "val": {"pictures": 4, "classes": {"dots": 2, "lines": 2}},
+        "split": {"val_fraction": 0.2, "val_seed": 0},
+        "left_out": [
+            {"file": "a/set/stray.png", "reason": "in no class folder"},
+            {"file": "a/set/dots/notes.txt", "reason": "not a picture"},
+            {"file": "a/set/dots/.DS_Store", "reason": "hidden"},
+        ],
+    }
+    found = {split: set(files(tmp_path / "images" / split)) for split in ("train", "val")}
+    assert found["train"] | found["val"] == {
+        f"{label}/{number // 5}/{number}.png" for label in ("dots", "lines") for number in range(10)
+    }
+    # The classes hold the same pictures here: the same ones are chosen of each.
+    assert {name.partition("/")[2] for name in found["val"]}.isdisjoint(
+        name.partition("/")[2] for name in found["train"]
+    )
 
 
 def test_pictures_are_the_bytes_of_the_zip(tmp_path: Path) -> None:
