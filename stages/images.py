@@ -108,9 +108,9 @@ def _rgb(picture: Image.Image) -> Image.Image:
         picture = ImageChops.invert(picture)  # Pillow takes every CMYK JPEG for Adobe's, which are stored inverted
     if not picture.has_transparency_data:
         return picture if picture.mode == "RGB" else picture.convert("RGB")
-    picture = picture.convert("RGBA")
+    layer = picture if picture.mode == "RGBA" else picture.convert("RGBA")
     ground = Image.new("RGB", picture.size, "white")
-    ground.paste(picture, mask=picture)
+    ground.paste(layer, mask=layer)
     return ground
 
 
@@ -123,12 +123,14 @@ def _scaled(grey: NDArray[Any]) -> NDArray[np.uint8]:
     """
     if grey.dtype.itemsize == 2:
         return (grey >> 8).astype(np.uint8)
-    levels = np.nan_to_num(grey.astype(np.float32), posinf=0.0, neginf=0.0)
+    levels = grey.astype(np.float32)
+    np.nan_to_num(levels, copy=False, posinf=0.0, neginf=0.0)
     largest, black = float(levels.max()), min(float(levels.min()), 0.0)
     white = next((white for white in (1.0, 255.0, 65535.0) if largest <= white and not black), largest)
     levels -= black
     levels *= 255 / (white - black or 1.0)
-    return levels.round().clip(0, 255).astype(np.uint8)
+    np.rint(levels, out=levels)
+    return np.clip(levels, 0, 255, out=levels).astype(np.uint8)
 
 
 def squares(paths: Sequence[Path], preprocessing: Preprocessing, batch_size: int) -> Iterator[NDArray[np.uint8]]:
