@@ -1,16 +1,18 @@
-"""Stage 1: fetch the zip of pictures, from a URL or a path, and check its hash."""
+"""Stage 1: the zip of pictures, from a URL, a file or a folder."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+from zipfile import ZipFile, ZipInfo
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -23,6 +25,7 @@ from stages.atomic import replacing, write_json
 from stages.errors import InputError, run
 from stages.progress import progress
 
+OWN = Path("data/own")  # where data.path leads if it is not set otherwise: while it is empty, data.url is used
 CHUNK = 1 << 20  # bytes
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of the body
 CUTS = 5  # how often in a row a connection may break before any byte has come
@@ -37,16 +40,23 @@ RETRIES = Retry(
 
 
 def main() -> None:
-    """Fetch `data.url` into data/raw/dataset.zip."""
+    """Bring what `data.path` holds, or else `data.url`, to data/raw/dataset.zip."""
     data = params.load().data
     target = Path("data/raw/dataset.zip")
-    digest, _ = fetch(data.url, target, data.sha256, param="data.url")
+    path = Path(data.path)
+    own = path != OWN or path.is_file() or bool(_files_of(path))
+    if own:
+        digest = _copy(path, target, None, "data.path", folders=True)
+    else:
+        digest, _ = fetch(data.url, target, data.sha256, param="data.url", folders=True)
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, sha256 {digest}")
-    if data.sha256 is None:
+    if not own and data.sha256 is None:
         print(f"any file was accepted; to pin this one, set data.sha256 to {digest}")
 
 
-def fetch(sources: Sequence[str], target: Path, sha256: str | None, *, param: str) -> tuple[str, str]:
+def fetch(
+    sources: Sequence[str], target: Path, sha256: str | None, *, param: str, folders: bool = False
+) -> tuple[str, str]:
     """Bring one file to `target` from the first of its sources that has it.
 
     A download that was cut off leaves `target`.part; the next call goes on from there if the server can tell
@@ -58,6 +68,7 @@ def fetch(sources: Sequence[str], target: Path, sha256: str | None, *, param: st
         target: the file to write.
         sha256: the hash, or its first characters; None accepts any file.
         param: the parameter to name in errors.
+        folders: whether a source may be the path of a folder, which is packed into a zip.
 
     Returns:
         The file's sha256 in hexadecimal, and the source it came from.
@@ -69,7 +80,7 @@ def fetch(sources: Sequence[str], target: Path, sha256: str | None, *, param: st
     failures = []
     for source in sources:
         try:
-            return _fetch(source, target, sha256, param), source
+            return _fetch(source, target, sha256, param, folders), source
         except InputError as error:
             failures.append(str(error))
     if len(failures) == 1:
@@ -78,13 +89,13 @@ def fetch(sources: Sequence[str], target: Path, sha256: str | None, *, param: st
     raise InputError(f"none of the {len(failures)} sources in {param} could be used: {numbered}")
 
 
-def _fetch(source: str, target: Path, sha256: str | None, param: str) -> str:
+def _fetch(source: str, target: Path, sha256: str | None, param: str, folders: bool) -> str:
     scheme = urlsplit(source).scheme.lower() if "://" in source else "file"
     target.parent.mkdir(parents=True, exist_ok=True)
     if scheme in {"http", "https"}:
         return _download(source, target, sha256, param)
     if scheme == "file":
-        return _copy(local_path(source), target, sha256, param)
+        return _copy(local_path(source), target, sha256, param, folders)
     raise InputError(f"{param} is {shown(source)}: only http://, https://, file:// and paths are understood")
 
 
@@ -103,18 +114,78 @@ def shown(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-def _copy(path: Path, target: Path, sha256: str | None, param: str) -> str:
+def _copy(path: Path, target: Path, sha256: str | None, param: str, folders: bool) -> str:
+    if folders and path.is_dir():
+        inside = _files_of(path)
+        if not inside:
+            raise InputError(f"{param} is {path}, which is an empty folder; put pictures into it, or give another path")
+        if [file.suffix.lower() for file in inside] != [".zip"]:
+            return _pack(path, inside, target, sha256, param)
+        path = inside[0]  # a folder with nothing but one zip
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise InputError(f"{param} is {path}, which {what} (seen from {Path.cwd()}); give the path of a file")
-    digest = hashlib.sha256()
+        wanted = "a folder or a zip" if folders else "a file"
+        raise InputError(f"{param} is {path}, which {what} (seen from {Path.cwd()}); give the path of {wanted}")
     with replacing(target) as temporary:
         with path.open("rb") as source, temporary.open("wb") as copy:
             while chunk := source.read(CHUNK):
-                digest.update(chunk)
                 copy.write(chunk)
-        _check(digest.hexdigest(), sha256, str(path), param)
-    return digest.hexdigest()
+        digest = _sha256(temporary)
+        _check(digest, sha256, str(path), param)
+    return digest
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """Every file below a folder, sorted by name, but hidden ones; links to folders are listed, not followed."""
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        found += [Path(parent, name) for name in (*files, *links) if not name.startswith(".")]
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _pack(folder: Path, files: Sequence[Path], target: Path, sha256: str | None, param: str) -> str:
+    """Pack files of a folder into a zip whose bytes depend on their names and contents alone.
+
+    What is no regular file, or is a link that leads out of the folder, becomes an empty member of its kind, which
+    `unzip` lists as left out.
+    """
+    if target.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{param} is {folder}, which holds {target} too; give a folder with the pictures alone")
+    sizes = {file: file.stat().st_size if _packable(file, folder) else None for file in files}
+    if not any(size is not None for size in sizes.values()):
+        names = ", ".join(file.name for file in files[:3])
+        raise InputError(f"{param} is {folder}, where {names} leads out of it; give the path that it leads to")
+    with replacing(target) as temporary:
+        with (
+            ZipFile(temporary, "w") as archive,
+            progress(sum(size or 0 for size in sizes.values()), f"pack {folder}", "B") as update,
+        ):
+            for file, size in sizes.items():
+                name = file.relative_to(folder).as_posix()
+                try:
+                    member = ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+                    member.create_system = 3  # as on Unix, wherever this runs
+                    member.external_attr = (stat.S_IFREG | 0o644) << 16
+                    if size is None:
+                        member.external_attr = stat.S_IFMT(file.lstat().st_mode) << 16
+                        archive.writestr(member, b"")
+                        continue
+                    member.file_size = size
+                    with file.open("rb") as source, archive.open(member, "w") as copy:
+                        while chunk := source.read(CHUNK):
+                            copy.write(chunk)
+                            update(len(chunk))
+                except UnicodeEncodeError:
+                    raise InputError(f"{param}: the name {name!r} in {folder} is not UTF-8; rename it") from None
+        digest = _sha256(temporary)
+        _check(digest, sha256, str(folder), param)
+    return digest
+
+
+def _packable(file: Path, folder: Path) -> bool:
+    return file.is_file() and (not file.is_symlink() or file.resolve().is_relative_to(folder.resolve()))
 
 
 def _download(url: str, target: Path, sha256: str | None, param: str) -> str:
@@ -221,14 +292,11 @@ def _first_byte(response: requests.Response) -> int | None:
 
 
 def _sha256(path: Path) -> str:
-    def digest_of(file: BinaryIO) -> str:
-        digest = hashlib.sha256()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
-        return digest.hexdigest()
-
-    with path.open("rb") as file:
-        return digest_of(file)
+    return digest.hexdigest()
 
 
 def _check(digest: str, sha256: str | None, where: str, param: str) -> None:

@@ -27,12 +27,25 @@ class Block(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class Limits(Block):
+    """The most that a zip may unpack to: times its own size, GiB, and files."""
+
+    ratio: Positive
+    total_gib: Positive
+    files: Count
+
+
 class Data(Block):
     """Which pictures."""
 
+    path: Annotated[str, Field(min_length=1)]
     url: Sources
     sha256: Sha256 | None
     exclude: list[str]
+    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+    val_seed: Annotated[int, Field(ge=0)]
+    max_bad_fraction: Annotated[float, Field(ge=0, le=1)]
+    limits: Limits
 
 
 class Backbone(Block):

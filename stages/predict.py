@@ -40,10 +40,9 @@ def predict(paths: Sequence[Path], model: Path = Path("data/model")) -> Iterator
     network = backbone.restore(card, len(card["classes"]), model / "model.safetensors")
     _, whole = backbone.split(network, card, "pixels")
     for path in paths:
-        try:
-            square = images.square(path, preprocessing)
-        except OSError as error:
-            raise InputError(f"{path} cannot be read as a picture: {error.strerror or error}") from None
+        if reason := images.problem(path):
+            raise InputError(f"{path} cannot be used: {reason}")
+        square = images.square(path, preprocessing)
         with torch.inference_mode(), device.autocast(torch.device("cpu"), card["precision"]):
             logits = whole(evaluation_view(torch.from_numpy(square.copy())[None], preprocessing))
         probability, number = torch.softmax(logits[0], dim=0).max(dim=0)

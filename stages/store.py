@@ -28,7 +28,7 @@ class Split:
     def __init__(self, folder: Path) -> None:
         self.inputs: NDArray[Any] = np.load(folder / "inputs.npy", mmap_mode="r")
         self.labels: NDArray[np.int64] = np.load(folder / "labels.npy")
-        self.names = (folder / "names.txt").read_text(encoding="utf-8").splitlines()
+        self.names = (folder / "names.txt").read_text(encoding="utf-8").split("\n")[:-1]
 
     @staticmethod
     def write(

@@ -4,36 +4,41 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import stat
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from zipfile import BadZipFile, ZipFile, ZipInfo
 
-from stages import images, params
+from stages import images, layout, params
+from stages.archive import Archive, Member
 from stages.atomic import replacing, write_json
 from stages.errors import InputError, run
+from stages.layout import ARCHIVES, SPLITS, Layout, picture_like
 from stages.progress import progress
 
-SPLITS = ("train", "val")
 
+@dataclass
+class Candidate:
+    """A file of the zip that may be a picture: where it belongs, and what came of it."""
 
-@dataclass(frozen=True)
-class Member:
-    """A file of the zip: where it lies there, and where its picture belongs."""
+    member: Member
+    split: str  # "" until it is chosen, where the zip has none
+    label: str  # its class; "" beside the class folders
+    name: PurePosixPath  # relative to the class's folder
+    problem: str | None = None  # why it is left out
+    missed: bool = False  # whether somebody might miss it then
+    sha256: str = ""
 
-    info: ZipInfo
-    split: str
-    label: str
-    picture: PurePosixPath  # relative to the class's folder
+    def leave_out(self, reason: str) -> None:
+        """Leave it out as no picture; it is missed if its name says that it should have been one."""
+        self.problem, self.missed = reason, picture_like(self.name)
 
 
 def main() -> None:
     """Unzip data/raw/dataset.zip into data/images, and count what it held in metrics/data.json."""
-    exclude = params.load().data.exclude
-    summary = unzip(Path("data/raw/dataset.zip"), Path("data/images"), exclude)
+    summary = unzip(Path("data/raw/dataset.zip"), Path("data/images"), params.load().data)
     write_json(Path("metrics/data.json"), summary)
     for split in SPLITS:
         counts = ", ".join(f"{n} {label}" for label, n in summary[split]["classes"].items())
@@ -42,105 +47,120 @@ def main() -> None:
         print(f"left out: {left['file']}: {left['reason']}")
 
 
-def unzip(archive: Path, target: Path, exclude: Sequence[str] = ()) -> dict[str, Any]:
+def unzip(archive: Path, target: Path, data: params.Data) -> dict[str, Any]:
     """Write the pictures of `archive` below `target` and return the counts.
 
-    `train/` and `val/` are found at whatever depth they lie together. A file that matches a pattern of `exclude`,
-    that is hidden, or that does not decode as a picture is left out and listed with its reason.
+    A file that matches a pattern of `data.exclude`, that is hidden, or that does not decode as a picture is left out
+    and listed with its reason. Where the zip has no train/ and val/, `data.val_fraction` of each class becomes val.
 
     Returns:
-        {"train": {"pictures": n, "classes": {class: n, ...}}, "val": ..., "left_out": [{"file", "reason"}, ...]}
+        {"train": {"pictures": n, "classes": {class: n, ...}}, "val": ..., "left_out": [{"file", "reason"}, ...]},
+        and "split": {"val_fraction", "val_seed"} where it was made here.
 
     Raises:
-        InputError: not a zip, damaged, unsafe names, no train/ and val/, or a class without pictures.
+        InputError: not a zip, damaged, hostile, no classes, a class without pictures, or too many that are broken.
 
     """
-    try:
-        with ZipFile(archive) as file, replacing(target) as temporary:
-            members = list(_members(file.infolist()))
-            return _extract(file, members, temporary, exclude)
-    except (BadZipFile, NotImplementedError, RuntimeError) as error:  # the latter two: methods, encryption
-        raise InputError(f"{archive} cannot be unzipped: {error}; give another data.url") from None
+    with Archive(archive, data.limits) as zipped, replacing(target) as temporary:
+        found = layout.find([m.path for m in zipped.members if m.visible and not m.irregular])
+        candidates = list(_candidates(zipped.members, found, data.exclude))
+        wanted = [candidate for candidate in candidates if candidate.problem is None]
+        zipped.check_sizes(candidate.member for candidate in wanted)
+        incoming = temporary / "incoming"
+        incoming.mkdir(parents=True)
+        files = _extract(zipped, wanted, incoming)
+
+        _check_classes(found, candidates)
+        _check_missed(candidates, data.max_bad_fraction)
+        pictures = [candidate for candidate in wanted if candidate.problem is None]
+        if not found.split:
+            contents = [(picture.label, picture.sha256) for picture in pictures]
+            chosen = layout.choose_val(contents, data.val_fraction, data.val_seed)
+            for picture, is_val in zip(pictures, chosen, strict=True):
+                picture.split = "val" if is_val else "train"
+        for candidate, file in zip(wanted, files, strict=True):
+            if candidate.problem is None:
+                path = temporary / candidate.split / candidate.label / candidate.name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(path)
+        incoming.rmdir()
+    left_out = [{"file": str(c.member.path), "reason": c.problem} for c in candidates if c.problem is not None]
+    made = {} if found.split else {"split": {"val_fraction": data.val_fraction, "val_seed": data.val_seed}}
+    return {**{split: _counts(pictures, split) for split in SPLITS}, **made, "left_out": left_out}
 
 
-def _members(infos: Sequence[ZipInfo]) -> Iterator[Member]:
-    """The files below train/<class>/ and val/<class>/, wherever the zip has those two side by side."""
-    files = {info.filename: PurePosixPath(info.filename) for info in infos if not info.is_dir()}
-    places: dict[tuple[str, ...], set[str]] = {}
-    for path in files.values():
-        for depth, part in enumerate(path.parts[:-2]):
-            if part in SPLITS:
-                places.setdefault(path.parts[:depth], set()).add(part)
-    roots = sorted((root for root, found in places.items() if found == set(SPLITS)), key=len)
-    if not roots:
-        raise InputError("the zip has no train/<class>/ and val/<class>/ side by side; arrange the pictures so")
-    root = roots[0]
-    for info in infos:
-        if info.filename not in files:
+def _candidates(members: Sequence[Member], found: Layout, exclude: Sequence[str]) -> Iterator[Candidate]:
+    """Every file in a class folder, and every picture or archive beside one; what is known to be none is marked so."""
+    for member in members:
+        place = found.place(member.path)
+        is_archive = member.visible and member.path.suffix.lower() in ARCHIVES
+        if place is None and not is_archive:
             continue
-        parts = files[info.filename].parts
-        if parts[: len(root)] != root or len(parts) < len(root) + 3 or parts[len(root)] not in SPLITS:
+        split, label, name = place or ("", "", member.path)
+        if not label and not is_archive and not (member.visible and picture_like(name)):
             continue
-        split, label, *rest = parts[len(root) :]
-        if ".." in parts or "\\" in info.filename or ":" in info.filename or "\0" in info.filename:
-            raise InputError(f"the zip holds a file with an unsafe name, {info.filename!r}; it was not unzipped")
-        yield Member(info, split, label, PurePosixPath(*rest))
+        candidate = Candidate(member, split, label, name)
+        pattern = next((pattern for pattern in exclude if fnmatch.fnmatch(name.name, pattern)), None)
+        if not member.visible:
+            candidate.problem = "hidden"
+        elif pattern is not None:
+            candidate.problem = f"excluded by data.exclude ({pattern})"
+        elif member.irregular:
+            candidate.leave_out(member.irregular)
+        elif is_archive:
+            candidate.leave_out("an archive inside the zip")
+        elif not label:
+            candidate.leave_out("in no class folder")
+        yield candidate
 
 
-def _extract(file: ZipFile, members: Sequence[Member], target: Path, exclude: Sequence[str]) -> dict[str, Any]:
-    def extract(member: Member) -> str | None:
-        reason = _unwanted(member, exclude)
-        if reason is None:
-            content = file.read(member.info)
-            reason = images.problem(content)
-        if reason is None:
-            path = target / member.split / member.label / member.picture
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        return reason
+def _extract(zipped: Archive, wanted: Sequence[Candidate], folder: Path) -> list[Path]:
+    """Write each file under a number, since not every name is a picture's yet; keep those that can be decoded."""
+    files = [folder / str(number) for number in range(len(wanted))]
 
-    counts: dict[str, dict[str, int]] = {split: {} for split in SPLITS}
-    for split, label in sorted({(member.split, member.label) for member in members}):
-        if not label.startswith("."):
-            counts[split][label] = 0
-    left_out = []
-    with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-        progress(len(members), "unzip", "pictures") as update,
-    ):
-        for member, reason in zip(members, pool.map(extract, members), strict=True):
-            if reason is None:
-                counts[member.split][member.label] += 1
-            else:
-                left_out.append({"file": member.info.filename, "reason": reason})
+    def extract(candidate: Candidate, file: Path) -> None:
+        candidate.sha256 = zipped.extract(candidate.member, file)
+        if reason := images.problem(file):
+            candidate.leave_out(reason)
+            file.unlink()
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool, progress(len(wanted), "unzip", "pictures") as update:
+        for _ in pool.map(extract, wanted, files):
             update(1)
-    _check(counts)
-    splits = {split: {"pictures": sum(found.values()), "classes": found} for split, found in counts.items()}
-    return {**splits, "left_out": left_out}
+    return files
 
 
-def _unwanted(member: Member, exclude: Sequence[str]) -> str | None:
-    if any(part.startswith(".") for part in (member.label, *member.picture.parts)):
-        return "hidden"
-    for pattern in exclude:
-        if fnmatch.fnmatch(member.picture.name, pattern):
-            return f"excluded by data.exclude ({pattern})"
-    if stat.S_ISLNK(member.info.external_attr >> 16):
-        return "a symbolic link"
-    return None
-
-
-def _check(counts: dict[str, dict[str, int]]) -> None:
-    train, val = (set(counts[split]) for split in SPLITS)
-    if train != val:
-        odd = ", ".join(sorted(train ^ val))
+def _check_classes(found: Layout, candidates: Sequence[Candidate]) -> None:
+    splits = SPLITS if found.split else ("",)
+    places = {split: {c.label for c in candidates if c.split == split and c.label} for split in splits}
+    if found.split and places["train"] != places["val"]:
+        odd = ", ".join(sorted(places["train"] ^ places["val"]))
         raise InputError(f"the zip's train/ and val/ have different classes ({odd} in one only); give both the same")
-    if len(train) < 2:
-        raise InputError(f"the zip has {len(train)} class ({', '.join(train)}); two or more are needed")
-    for split, found in counts.items():
-        for label, n in found.items():
-            if n == 0:
-                raise InputError(f"no file in the zip's {split}/{label}/ is a picture that can be decoded")
+    if len(found.classes) < 2:
+        raise InputError(f"the zip has 1 class ({', '.join(found.classes)}); two or more are needed")
+    usable = {(c.split, c.label) for c in candidates if c.problem is None}
+    for split in splits:
+        for label in sorted(found.classes):
+            if (split, label) not in usable:
+                where = f"{split}/{label}" if split else label
+                raise InputError(f"no file in the zip's {where}/ is a picture that can be decoded")
+
+
+def _check_missed(candidates: Sequence[Candidate], most: float) -> None:
+    missed = [c for c in candidates if c.missed]
+    n = len(missed) + sum(c.problem is None for c in candidates)
+    if len(missed) > most * n:
+        first = ", ".join(f"{str(c.member.path)!r} ({c.problem})" for c in missed[:3])
+        more = ", ..." if len(missed) > 3 else ""
+        raise InputError(
+            f"{len(missed)} of {n} pictures cannot be used, more than data.max_bad_fraction ({most:g}) allows: "
+            f"{first}{more}; mend them, name them in data.exclude, or raise it"
+        )
+
+
+def _counts(pictures: Sequence[Candidate], split: str) -> dict[str, Any]:
+    classes = Counter(picture.label for picture in pictures if picture.split == split)
+    return {"pictures": classes.total(), "classes": dict(sorted(classes.items()))}
 
 
 if __name__ == "__main__":

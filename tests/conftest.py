@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 from torchvision import models
 
 ROOT = Path(__file__).parent.parent
+STAGES = ["download", "unzip", "weights", "features", "train", "evaluate"]
 
 
 def draw(label: int, number: int) -> Image.Image:
@@ -132,6 +133,11 @@ class Checkout:
         """Return every file under metrics/ with its content."""
         files = sorted(path for path in (self.folder / "metrics").rglob("*") if path.is_file())
         return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in files}
+
+
+def ran(printed: str) -> list[str]:
+    """Return the stages that DVC says it ran."""
+    return [name for name in STAGES if f"Running stage '{name}'" in printed]
 
 
 @pytest.fixture

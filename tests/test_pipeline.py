@@ -15,9 +15,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from tests.conftest import ROOT, Checkout, write_zip
-
-STAGES = ["download", "unzip", "weights", "features", "train", "evaluate"]
+from tests.conftest import ROOT, STAGES, Checkout, ran, write_zip
 
 
 def configure(checkout: Checkout, pictures: Path, weights: Path) -> None:
@@ -26,10 +24,6 @@ def configure(checkout: Checkout, pictures: Path, weights: Path) -> None:
         strategies__finetune__epochs=1, strategies__tutorial__epochs=2,
     )  # fmt: skip
     checkout.commit("small pictures")
-
-
-def ran(printed: str) -> list[str]:
-    return [name for name in STAGES if f"Running stage '{name}'" in printed]
 
 
 def test_from_a_zip_to_metrics_and_back(checkout: Checkout, pictures: Path, weights: Path) -> None:

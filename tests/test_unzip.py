@@ -9,9 +9,12 @@ from zipfile import ZipFile
 import pytest
 from PIL import Image
 
+from stages import params
 from stages.errors import InputError
 from stages.unzip import unzip
-from tests.conftest import draw, write_zip
+from tests.conftest import ROOT, draw, write_zip
+
+DATA = params.load(ROOT / "params.yaml").data
 
 
 def jpeg() -> bytes:
@@ -26,7 +29,7 @@ def files(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("top", ["", "set/", "a/b/c/"])
 def test_train_and_val_are_found_at_any_depth(tmp_path: Path, top: str) -> None:
-    summary = unzip(write_zip(tmp_path / "set.zip", train=2, val=1, top=top), tmp_path / "images")
+    summary = unzip(write_zip(tmp_path / "set.zip", train=2, val=1, top=top), tmp_path / "images", DATA)
     assert summary == {
         "train": {"pictures": 4, "classes": {"dots": 2, "lines": 2}},
         "val": {"pictures": 2, "classes": {"dots": 1, "lines": 1}},
@@ -41,7 +44,7 @@ def test_train_and_val_are_found_at_any_depth(tmp_path: Path, top: str) -> None:
 
 
 def test_what_is_no_picture_is_left_out_with_its_reason(tmp_path: Path) -> None:
-    path = write_zip(tmp_path / "set.zip", train=2, val=1)
+    path = write_zip(tmp_path / "set.zip", train=4, val=1)
     with ZipFile(path, "a") as file:
         file.writestr("set/train/dots/notes.txt", "hello")
         file.writestr("set/train/dots/cut.jpg", jpeg()[:-500])
@@ -49,8 +52,8 @@ def test_what_is_no_picture_is_left_out_with_its_reason(tmp_path: Path) -> None:
         file.writestr("set/train/lines/imageNotFound.gif", jpeg())
         file.writestr("set/train/lines/deeper/one more.jpeg", jpeg())
         file.writestr("__MACOSX/set/train/dots/._a.jpg", "x")
-    summary = unzip(path, tmp_path / "images", ["imageNotFound.*"])
-    assert summary["train"]["classes"] == {"dots": 2, "lines": 3}
+    summary = unzip(path, tmp_path / "images", DATA)
+    assert summary["train"]["classes"] == {"dots": 4, "lines": 5}
     reasons = {Path(left["file"]).name: left["reason"] for left in summary["left_out"]}
     assert reasons.pop("cut.jpg").startswith("cannot be decoded: ")
     assert reasons == {
@@ -74,6 +77,9 @@ def broken(tmp_path: Path, name: str) -> Path:
         with ZipFile(path, "a") as file:
             if name == "other classes":
                 file.writestr("set/val/rings/a.jpg", jpeg())
+            elif name == "excluded class":
+                file.writestr("set/train/rings/imageNotFound.gif", jpeg())
+                file.writestr("set/val/rings/imageNotFound.gif", jpeg())
             elif name == "empty class":
                 file.writestr("set/train/rings/a.jpg", "x")
                 file.writestr("set/val/rings/a.jpg", jpeg())
@@ -94,6 +100,7 @@ def broken(tmp_path: Path, name: str) -> Path:
         ("no val", "no train/<class>/ and val/<class>/ side by side"),
         ("one class", "1 class"),
         ("other classes", "different classes .rings in one only."),
+        ("excluded class", "no file in the zip's train/rings/ is a picture"),
         ("empty class", "no file in the zip's train/rings/ is a picture"),
         ("set/train/../../../outside.jpg", "unsafe name"),
         ("set/train/dots/..\\..\\outside.jpg", "unsafe name"),
@@ -105,13 +112,49 @@ def test_a_bad_zip_changes_nothing(tmp_path: Path, name: str, sentence: str) -> 
     before.mkdir(parents=True)
     (before / "kept.txt").write_text("kept")
     with pytest.raises(InputError, match=sentence):
-        unzip(broken(tmp_path, name), before)
+        unzip(broken(tmp_path, name), before, DATA)
     assert files(tmp_path) == ["in/images/kept.txt", "set.zip"]
+
+
+def test_class_folders_without_a_split(tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    with ZipFile(path, "w") as file:
+        for label in ("dots", "lines"):
+            for number in range(10):
+                content = BytesIO()
+                draw(0, number).save(content, "PNG")
+                file.writestr(f"a/set/{label}/{number // 5}/{number}.png", content.getvalue())
+        file.writestr("a/readme.txt", "hello")
+        file.writestr("a/set/readme.md", "hello")
+        file.writestr("a/set/stray.png", content.getvalue())
+        file.writestr("a/set/labels/1.xml", "<x/>")
+        file.writestr("a/set/dots/notes.txt", "hello")
+        file.writestr("__MACOSX/a/set/dots/._0.png", "x")
+        file.writestr("a/set/dots/.DS_Store", "x")
+    summary = unzip(path, tmp_path / "images", DATA)
+    assert summary == {
+        "train": {"pictures": 16, "classes": {"dots": 8, "lines": 8}},
+        "val": {"pictures": 4, "classes": {"dots": 2, "lines": 2}},
+        "split": {"val_fraction": 0.2, "val_seed": 0},
+        "left_out": [
+            {"file": "a/set/stray.png", "reason": "in no class folder"},
+            {"file": "a/set/dots/notes.txt", "reason": "not a picture"},
+            {"file": "a/set/dots/.DS_Store", "reason": "hidden"},
+        ],
+    }
+    found = {split: set(files(tmp_path / "images" / split)) for split in ("train", "val")}
+    assert found["train"] | found["val"] == {
+        f"{label}/{number // 5}/{number}.png" for label in ("dots", "lines") for number in range(10)
+    }
+    # The classes hold the same pictures here: the same ones are chosen of each.
+    assert {name.partition("/")[2] for name in found["val"]}.isdisjoint(
+        name.partition("/")[2] for name in found["train"]
+    )
 
 
 def test_pictures_are_the_bytes_of_the_zip(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "set.zip", train=1, val=1)
-    unzip(path, tmp_path / "images")
+    unzip(path, tmp_path / "images", DATA)
     with ZipFile(path) as file:
         assert (tmp_path / "images/train/dots/000.jpg").read_bytes() == file.read("set/train/dots/000.jpg")
     with Image.open(tmp_path / "images/val/lines/000.jpg") as picture:
