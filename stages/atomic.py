@@ -18,7 +18,7 @@ def replacing(target: Path) -> Iterator[Path]:
     what a killed run left behind is removed by the next one.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(target.name + ".tmp")
+    temporary = temporary_name(target)
     _remove(temporary)
     try:
         yield temporary
@@ -27,6 +27,11 @@ def replacing(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         _remove(temporary)
+
+
+def temporary_name(target: Path) -> Path:
+    """Return where `replacing` has a file or a folder written."""
+    return target.with_name(target.name + ".tmp")
 
 
 def write_json(path: Path, content: Any) -> None:  # noqa: ANN401

@@ -18,10 +18,12 @@ from stages import backbone, convex, device
 from stages.errors import InputError
 from stages.images import Preprocessing
 from stages.params import Augment, ByEpochs, Cosine, Params, Step
+from stages.processes import Processes
 from stages.progress import progress
 from stages.store import Split
 from stages.views import evaluation_view, training_view
 
+BATCH = 64  # pictures, in evaluation
 HEAD_WEIGHT_DECAY = 0.1  # of a head fitted before the epochs begin: cross-validation's usual choice
 
 
@@ -44,28 +46,29 @@ class Inputs:
     """
 
     def __init__(
-        self, split: Split, frozen: nn.Module, card: Mapping[str, Any], where: torch.device, seed: int = 0
+        self, split: Split, card: Mapping[str, Any], where: torch.device, these: Processes, frozen: nn.Module
     ) -> None:
         self.split = split
         self.frozen = frozen
         self.preprocessing = Preprocessing(**card["preprocessing"])
+        self.precision: str = card["precision"]
         self.of_pixels = card["cut"] == "pixels"
         self.where = where
-        self.seed = seed
+        self.these = these
 
     def plain(self, pictures: NDArray[np.int64]) -> torch.Tensor:
         """Return the inputs of `pictures` (positions in the split) as they are evaluated."""
         batch = device.send(np.ascontiguousarray(self.split.inputs[pictures, 0]), self.where)
         return self._through(evaluation_view(batch, self.preprocessing) if self.of_pixels else batch)
 
-    def augmented(self, pictures: NDArray[np.int64], epoch: int, augment: Augment | None) -> torch.Tensor:
+    def augmented(self, pictures: NDArray[np.int64], seed: int, epoch: int, augment: Augment | None) -> torch.Tensor:
         """Return a random view of each of `pictures`; the same for the same seed, epoch and picture."""
         if augment:
             batch = device.send(np.ascontiguousarray(self.split.inputs[pictures, 0]), self.where)
-            draws = [(self.seed, epoch, int(picture)) for picture in pictures]
+            draws = [(seed, epoch, int(picture)) for picture in pictures]
             return self._through(training_view(batch, self.preprocessing, augment, draws))
         n_views = self.split.inputs.shape[1]
-        views = np.random.default_rng((self.seed, epoch)).integers(n_views, size=len(self.split.labels))
+        views = np.random.default_rng((seed, epoch)).integers(n_views, size=len(self.split.labels))
         return self._through(device.send(self.split.inputs[pictures, views[pictures]], self.where))
 
     def _through(self, batch: torch.Tensor) -> torch.Tensor:
@@ -85,6 +88,7 @@ def fit(
     params: Params,
     strategy: ByEpochs,
     *,
+    these: Processes,
     report: Callable[[int, Epoch], None],
 ) -> tuple[int, Epoch]:
     """Train the layers above the frozen ones in place and leave `network` as it was after its best epoch.
@@ -98,6 +102,8 @@ def fit(
         card: of data/features.
         params: seed and device.
         strategy: the chosen block.
+        these: the processes that share each batch. Each normalises its own part (batch norm), so that the result
+            depends a little on their number.
         report: called after every epoch, with its number from 1 and what it came to.
 
     Returns:
@@ -107,17 +113,19 @@ def fit(
     where = device.choose(params.device)
     network.to(where).to(memory_format=torch.channels_last)
     frozen, trained = backbone.split(network, card, strategy.frozen)
-    inputs = Inputs(split, nn.Sequential() if strategy.precompute else frozen, card, where, params.seed)
+    inputs = Inputs(split, card, where, these, nn.Sequential() if strategy.precompute else frozen)
     weights = convex.class_weights(split.labels, strategy.class_weight).astype(np.float32)
     loss_of = Loss(strategy.loss, torch.from_numpy(weights).to(where))
     kept, held_out = hold_out(split.labels, strategy.holdout, params.seed)
     n_batches = math.ceil(len(kept) / strategy.batch_size)
+    if len(kept) // n_batches < 2 * these.size:
+        raise InputError(f"batch_size is {strategy.batch_size}, too few for {these.size} processes; raise it")
     if strategy.head == "fitted":
-        fit_head(trained, inputs, kept, strategy, card["precision"])
+        fit_head(trained, inputs, kept, strategy)
 
-    optimiser = _optimiser(trained, strategy)
+    step = BatchStep(trained, inputs, loss_of, strategy, params.seed)
     rates = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: learning_rate_factor(strategy.schedule, step / n_batches, strategy.epochs)
+        step.optimiser, lambda done: learning_rate_factor(strategy.schedule, done / n_batches, strategy.epochs)
     )
     best: tuple[int, Epoch] | None = None
     best_state: dict[str, torch.Tensor] = {}
@@ -125,31 +133,17 @@ def fit(
         for epoch in range(1, strategy.epochs + 1):
             trained.train()
             order = np.random.default_rng((params.seed, epoch)).permutation(kept)
-            total_loss = torch.zeros((), device=where)
-            right = torch.zeros((), device=where)
-            for pictures in np.array_split(order, n_batches):
-                labels = inputs.labels(pictures)
-                with device.autocast(where, card["precision"]):
-                    logits = trained(inputs.augmented(pictures, epoch, strategy.augment)).float()
-                loss = loss_of(logits, labels)
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                learning_rate = rates.get_last_lr()[0]
+            sums = torch.zeros(2, device=where)
+            for batch in np.array_split(order, n_batches):
+                sums += step(batch, epoch)
+                learning_rate = float(rates.get_last_lr()[0])
                 rates.step()
-                total_loss += loss.detach() * len(pictures)
-                right += (logits.argmax(dim=1) == labels).sum()
                 update(1)
 
-            logits = predict(trained, inputs, held_out, card["precision"])
-            held_labels = inputs.labels(held_out)
-            result = Epoch(
-                train_loss=float(total_loss) / len(kept),
-                train_accuracy=float(right) / len(kept),
-                holdout_loss=float(loss_of(logits, held_labels)),
-                holdout_accuracy=float((logits.argmax(dim=1) == held_labels).float().mean()),
-                learning_rate=float(learning_rate),
-            )
+            these.agree(trained)
+            logits = predict(trained, inputs, held_out)
+            train = these.collect(sums.cpu().numpy()[None]).sum(axis=0) / len(kept)
+            result = come_to(train, loss_of, logits, inputs.labels(held_out), learning_rate)
             if not all(map(math.isfinite, asdict(result).values())):
                 raise InputError(f"the loss is no longer a number in epoch {epoch}; lower learning_rate")
             report(epoch, result)
@@ -164,6 +158,34 @@ def fit(
         for tensor in trained[-1].parameters():
             tensor.data *= factor
     return best
+
+
+class BatchStep:
+    """A step of the optimiser on a batch, which the processes share."""
+
+    def __init__(self, trained: nn.Module, inputs: Inputs, loss_of: Loss, strategy: ByEpochs, seed: int) -> None:
+        self.inputs = inputs
+        self.loss_of = loss_of
+        self.strategy = strategy
+        self.seed = seed
+        self.shared = trained if inputs.these.size == 1 else nn.parallel.DistributedDataParallel(trained)
+        self.optimiser = _optimiser(trained, strategy)
+
+    def __call__(self, batch: NDArray[np.int64], epoch: int) -> torch.Tensor:
+        """Return, for this process's part of the batch, the sum of the losses and how many pictures were right."""
+        inputs, these = self.inputs, self.inputs.these
+        pictures = batch[these.rank :: these.size]
+        labels = inputs.labels(pictures)
+        with device.autocast(inputs.where, inputs.precision):
+            logits = self.shared(inputs.augmented(pictures, self.seed, epoch, self.strategy.augment)).float()
+        loss = self.loss_of(logits, labels)
+        self.optimiser.zero_grad()
+        # Gradients are averaged over the processes: the batch's mean, if each part counts for what it holds.
+        weights = self.loss_of.class_weights
+        part = weights[labels].sum() * these.size / weights[inputs.labels(batch)].sum()
+        (loss * part).backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        return torch.stack([loss.detach() * len(pictures), (logits.argmax(dim=1) == labels).sum()])
 
 
 @dataclass(frozen=True)
@@ -183,14 +205,25 @@ class Loss:
         return (margins * weights).sum() / weights.sum()
 
 
-def fit_head(
-    trained: nn.Sequential, inputs: Inputs, pictures: NDArray[np.int64], strategy: ByEpochs, precision: str
-) -> None:
+def come_to(
+    train: NDArray[np.float32], loss_of: Loss, logits: torch.Tensor, labels: torch.Tensor, learning_rate: float
+) -> Epoch:
+    """Sum an epoch up: mean loss and accuracy in training, and those of the hold-out's logits after it."""
+    return Epoch(
+        train_loss=float(train[0]),
+        train_accuracy=float(train[1]),
+        holdout_loss=float(loss_of(logits, labels)),
+        holdout_accuracy=float((logits.argmax(dim=1) == labels).float().mean()),
+        learning_rate=learning_rate,
+    )
+
+
+def fit_head(trained: nn.Sequential, inputs: Inputs, pictures: NDArray[np.int64], strategy: ByEpochs) -> None:
     """Fit the head to what the layers below it give before any of them is trained.
 
     A random head's first gradients would distort pretrained layers: Kumar et al. 2022, arXiv:2202.10054.
     """
-    features = predict(trained[:-1], inputs, pictures, precision).cpu().numpy()
+    features = predict(trained[:-1], inputs, pictures).cpu().numpy()
     labels = inputs.split.labels[pictures]
     problem = convex.Problem(features[:, np.newaxis], labels, strategy.loss, strategy.class_weight)
     fitted, _ = convex.fit(problem, HEAD_WEIGHT_DECAY)
@@ -199,17 +232,20 @@ def fit_head(
             tensor.copy_(torch.from_numpy(value))
 
 
-def predict(
-    trained: nn.Module, inputs: Inputs, pictures: NDArray[np.int64], precision: str, batch_size: int = 64
-) -> torch.Tensor:
-    """Return what `trained` makes of the plain view of `pictures`, in evaluation mode: float32 (n, outputs)."""
+def predict(trained: nn.Module, inputs: Inputs, pictures: NDArray[np.int64]) -> torch.Tensor:
+    """Return what `trained` makes of the plain view of `pictures`, in evaluation mode: float32 (n, outputs).
+
+    The processes share the pictures; all get the whole result.
+    """
     trained.eval()
     found: list[torch.Tensor] = []
-    with torch.inference_mode(), device.autocast(inputs.where, precision):
-        for first in range(0, len(pictures), batch_size):
-            batch = inputs.plain(pictures[first : first + batch_size])
+    mine = inputs.these.share(len(pictures), BATCH)
+    with torch.inference_mode(), device.autocast(inputs.where, inputs.precision):
+        for first in range(mine.start, mine.stop, BATCH):
+            batch = inputs.plain(pictures[first : min(first + BATCH, mine.stop)])
             found.append(trained(batch).float())
-    return torch.cat(found)
+    part = torch.cat(found).cpu().numpy() if found else None
+    return torch.from_numpy(inputs.these.collect(part)).to(inputs.where)
 
 
 def hold_out(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -20,10 +20,11 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from stages import params
+from stages import params, processes
 from stages.atomic import replacing, write_json
 from stages.errors import run
 from stages.params import Params
+from stages.processes import Processes
 from stages.store import Split, layers_above, read_card
 
 CURVE_POINTS = 500  # at most, of each ROC or precision-recall curve
@@ -33,8 +34,14 @@ def main() -> None:
     """Evaluate data/model on the stored `val` pictures; write metrics/evaluate.json and metrics/plots."""
     given = params.load()
     card = read_card(Path("data/model"))
+    if layers_above(card, card["cut"]) != ["head"] and processes.launched(given.launch, "evaluate"):
+        return
     split = Split(Path("data/features/val"))
-    probabilities = np.exp(log_softmax(logits(given, card, split).astype(np.float64), axis=1))
+    with processes.together() as these:
+        scores = logits(given, card, split, these)
+    if these.rank:
+        return
+    probabilities = np.exp(log_softmax(scores.astype(np.float64), axis=1))
     result = metrics(split.labels, probabilities, card["classes"])
     write_json(Path("metrics/evaluate.json"), result)
     with replacing(Path("metrics/plots")) as folder:
@@ -44,7 +51,7 @@ def main() -> None:
     print(f"accuracy {result['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}) on {result['n']} test pictures")
 
 
-def logits(given: Params, card: dict[str, Any], split: Split) -> NDArray[np.float32]:
+def logits(given: Params, card: dict[str, Any], split: Split, these: Processes) -> NDArray[np.float32]:
     """Return (pictures, classes): the layers above the cut on the stored inputs, the plain view."""
     file = Path("data/model/model.safetensors")
     if layers_above(card, card["cut"]) == ["head"]:
@@ -52,7 +59,7 @@ def logits(given: Params, card: dict[str, Any], split: Split) -> NDArray[np.floa
 
         tensors, (name,) = load_file(file), card["layers"]["head"]
         head = Head(tensors[f"{name}.weight"], tensors[f"{name}.bias"])
-        return head.logits(np.asarray(split.inputs[:, 0]))
+        return np.concatenate([head.logits(rows) for rows in split.plain()])
 
     import torch
 
@@ -62,8 +69,8 @@ def logits(given: Params, card: dict[str, Any], split: Split) -> NDArray[np.floa
     network = backbone.restore(card, len(card["classes"]), file)
     network.to(where).to(memory_format=torch.channels_last)
     _, above = backbone.split(network, card, card["cut"])
-    inputs = epochs.Inputs(split, torch.nn.Sequential(), card, where)
-    return epochs.predict(above, inputs, np.arange(len(split.labels)), card["precision"]).cpu().numpy()
+    inputs = epochs.Inputs(split, card, where, these, torch.nn.Sequential())
+    return epochs.predict(above, inputs, np.arange(len(split.labels))).cpu().numpy()
 
 
 def metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: Sequence[str]) -> dict[str, Any]:

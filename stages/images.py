@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -18,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
+from stages.parallel import cores, in_order
+
 # Only these: others that Pillow knows start programs (EPS) or are no pictures to train on.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 LARGE = 8_000_000  # pixels; larger pictures are decoded one at a time, so that memory does not grow with the cores
 _large = Lock()
+AHEAD = 256  # pictures; enough to go on decoding while PyTorch is imported
 # Memory in pieces of over 32 MiB goes back to the system when it is freed. Of Pillow's 16 MiB each thread kept its own:
 # eight pictures of 50 megapixels, four threads: 814 MiB at most, and 200 with these.
 Image.core.set_block_size(64 << 20)  # type: ignore[attr-defined]
@@ -133,25 +132,15 @@ def _scaled(grey: NDArray[Any]) -> NDArray[np.uint8]:
     return np.clip(levels, 0, 255, out=levels).astype(np.uint8)
 
 
-def squares(paths: Sequence[Path], preprocessing: Preprocessing, batch_size: int) -> Iterator[NDArray[np.uint8]]:
-    """Decode pictures in the background, in order, in batches of (batch_size, resize, resize, 3).
+def squares(
+    folder: Path, names: Sequence[str], preprocessing: Preprocessing, batch_size: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Decode pictures in the background, from now on, in batches of (batch_size, resize, resize, 3), in order.
 
-    One thread a core decodes (Pillow lets go of the interpreter while it does), at most two batches ahead, so
-    memory does not grow with the number of pictures.
+    About AHEAD pictures at most are decoded before they are taken.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        todo = iter(paths)
-        ahead: deque[Future[NDArray[np.uint8]]] = deque()
 
-        def refill() -> None:
-            missing = 2 * batch_size - len(ahead)
-            ahead.extend(pool.submit(square, path, preprocessing) for path in islice(todo, missing))
+    def batch(first: int) -> NDArray[np.uint8]:
+        return np.stack([square(folder / name, preprocessing) for name in names[first : first + batch_size]])
 
-        try:
-            refill()
-            while ahead:
-                batch = [ahead.popleft().result() for _ in range(min(batch_size, len(ahead)))]
-                refill()
-                yield np.stack(batch)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return in_order(batch, range(0, len(names), batch_size), ahead=max(2 * cores(), AHEAD // batch_size))

@@ -168,6 +168,7 @@ class Params(Block):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
     precision: Literal["auto", "float32", "bfloat16"]
+    launch: Annotated[str, StringConstraints(pattern=r"\S")] | None
     data: Data
     backbone: Backbone
     strategies: dict[str, Strategy]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.errors import InputError
+
+ROWS = 8192  # pictures in memory at a time
 
 
 class Split:
@@ -30,23 +33,35 @@ class Split:
         self.labels: NDArray[np.int64] = np.load(folder / "labels.npy")
         self.names = (folder / "names.txt").read_text(encoding="utf-8").split("\n")[:-1]
 
+    def plain(self) -> Iterator[NDArray[Any]]:
+        """Yield the plain view of all the pictures, (ROWS, ...), a piece after the other."""
+        for first in range(0, len(self.labels), ROWS):
+            yield np.asarray(self.inputs[first : first + ROWS, 0])
+
     @staticmethod
-    def write(
-        folder: Path, batches: Iterable[NDArray[Any]], labels: NDArray[np.int64], names: list[str]
-    ) -> tuple[int, ...]:
-        """Write a split whose inputs come in batches, one after the other; return the inputs' shape."""
+    def write_names(folder: Path, labels: NDArray[np.int64], names: list[str]) -> None:
+        """Write what a split has beside its inputs."""
         folder.mkdir(parents=True)
-        shape: tuple[int, ...] = ()
-        with (folder / "inputs.npy").open("wb") as file:
-            for batch in batches:
-                if not shape:
-                    shape = (len(names), *batch.shape[1:])
-                    header = {"descr": batch.dtype.str, "fortran_order": False, "shape": shape}
-                    np.lib.format.write_array_header_2_0(file, header)
-                # Written, not memory-mapped: mapped pages would count as this process's memory.
-                file.write(np.ascontiguousarray(batch).data)
         np.save(folder / "labels.npy", labels)
         (folder / "names.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+    @staticmethod
+    def write_inputs(folder: Path, n: int, batches: Iterable[tuple[int, NDArray[Any]]]) -> tuple[int, ...]:
+        """Write inputs for n pictures, in batches that come with the number of their first; return their shape.
+
+        Several processes may each write a part of one file.
+        """
+        shape: tuple[int, ...] = ()
+        (folder / "inputs.npy").touch()
+        with (folder / "inputs.npy").open("r+b") as file:
+            for first, batch in batches:
+                shape = (n, *batch.shape[1:])
+                header = {"descr": batch.dtype.str, "fortran_order": False, "shape": shape}
+                file.seek(0)
+                np.lib.format.write_array_header_2_0(file, header)
+                file.seek(first * batch[0].nbytes, os.SEEK_CUR)
+                # Written, not memory-mapped: mapped pages would count as this process's memory.
+                file.write(np.ascontiguousarray(batch).data)
         return shape
 
 

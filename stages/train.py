@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from dvclive.live import Live
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
-from stages import params
+from stages import params, processes
 from stages.atomic import replacing, write_json
 from stages.errors import InputError, run
 from stages.params import ByEpochs, Params, ToConvergence
+from stages.processes import Processes
 from stages.store import Split, layers_above, of_card, read_card
 
 Tensors = dict[str, NDArray[Any]]
@@ -26,11 +28,16 @@ def main() -> None:
     started = time.perf_counter()
     card = read_card(Path("data/features"))
     split = Split(Path("data/features/train"))
-    with Live("metrics/train", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False) as live:
-        if isinstance(given.chosen, ToConvergence):
+    if isinstance(given.chosen, ToConvergence):
+        with live_curves() as live:
             tensors, chosen, accuracy = to_convergence(given, given.chosen, split, card, live)
-        else:
-            tensors, chosen, accuracy = by_epochs(given, given.chosen, split, card, live)
+    else:
+        if processes.launched(given.launch, "train"):
+            return
+        with processes.together() as these, live_curves() if these.rank == 0 else nullcontext() as live:
+            tensors, chosen, accuracy = by_epochs(given, split, card, these, live)
+        if these.rank:
+            return
     with replacing(Path("data/model")) as folder:
         folder.mkdir()
         tensors = {name: tensors[name] for name in of_card(tensors, card)}
@@ -85,7 +92,7 @@ def to_convergence(
 
 
 def by_epochs(
-    given: Params, strategy: ByEpochs, split: Split, card: dict[str, Any], live: Live
+    given: Params, split: Split, card: dict[str, Any], these: Processes, live: Live | None
 ) -> tuple[Tensors, dict[str, Any], float]:
     """Train the layers above `freeze`, and keep the epoch with the lowest hold-out loss; curves are over epochs.
 
@@ -97,6 +104,8 @@ def by_epochs(
 
     from stages import backbone, epochs
 
+    strategy = given.chosen
+    assert isinstance(strategy, ByEpochs)
     torch.manual_seed(given.seed)
     network = backbone.restore(card, len(card["classes"]), Path("data/weights/weights.safetensors"))
 
@@ -115,13 +124,20 @@ def by_epochs(
             "holdout/accuracy": epoch.holdout_accuracy,
             "learning_rate": epoch.learning_rate,
         }
-        _log(live, curves)
+        if live:
+            _log(live, curves)
 
-    number, best = epochs.fit(network, split, card, given, strategy, report=report)
+    number, best = epochs.fit(network, split, card, given, strategy, these=these, report=report)
     chosen = {"epoch": number}
-    _conclude(live, chosen, best.holdout_loss, best.holdout_accuracy)
+    if live:
+        _conclude(live, chosen, best.holdout_loss, best.holdout_accuracy)
     tensors = {name: value.cpu().contiguous().numpy() for name, value in network.state_dict().items()}
     return tensors, chosen, best.holdout_accuracy
+
+
+def live_curves() -> Live:
+    """Open metrics/train for curves that can be watched while they grow."""
+    return Live("metrics/train", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
 
 
 def _log(live: Live, curves: Mapping[str, float]) -> None:

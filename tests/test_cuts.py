@@ -18,6 +18,7 @@ from stages import backbone, device, evaluate, features, images, params, store, 
 from stages.atomic import write_json
 from stages.errors import InputError
 from stages.images import Preprocessing
+from stages.processes import Processes
 from stages.views import evaluation_view
 from tests.conftest import ROOT, draw
 
@@ -81,7 +82,7 @@ def drawn(in_tmp_path: Path) -> Path:
 
 def check(card: Mapping[str, Any], precision: str = "float32", tolerance: float = 1e-4) -> None:
     split = store.Split(Path("data/features/val"))
-    cached = evaluate.logits(params.load(), dict(card), split)
+    cached = evaluate.logits(params.load(), dict(card), split, Processes())
     whole = whole_network(card, split.names, precision)
     assert cached.shape == (15, 3)
     assert float(cached.std(axis=0).max()) > 10 * tolerance, "pictures differ by more than is tolerated"
