@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import signal
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.atomic import replacing, temporary_name
-from stages.errors import InputError
+from stages.errors import InputError, run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,12 +31,14 @@ def launched(command: str | None, stage: str) -> bool:
         False where nothing was started: there is no command, or this is one of the processes.
 
     Raises:
-        InputError: the command could not be started, or a process failed or was killed.
+        InputError: the command could not be started, or was killed.
+        SystemExit: it failed, and has said why.
 
     """
     if command is None or "WORLD_SIZE" in os.environ:
         return False
-    words = shlex.split(command)
+    own = [sys.executable, "-m", "stages.processes"]  # torchrun, but a process that fails is told of in a sentence
+    words = [part for word in shlex.split(command) for part in (own if word == "torchrun" else [word])]
     try:
         with subprocess.Popen([*words, "-m", f"stages.{stage}"]) as process:
             try:
@@ -45,10 +48,31 @@ def launched(command: str | None, stage: str) -> bool:
                 raise
     except OSError as error:
         raise InputError(f"launch is {command!r}, but {words[0]} cannot be started: {error.strerror}") from None
+    if status < 0:
+        raise InputError(f"{command!r} was killed by {signal.Signals(-status).name}; run this again")
     if status:
-        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        raise InputError(f"{words[0]} {how}: one of the processes failed, as said above; mend it and run this again")
+        raise SystemExit(status)
     return True
+
+
+def main() -> None:
+    """Do what torchrun does with the command line."""
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # it logs a page where a sentence will do
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # until each has counted the cores that are left for it
+    arguments = torchrun.parse_args(sys.argv[1:])  # type: ignore[no-untyped-call]
+    try:
+        torchrun.run(arguments)  # type: ignore[no-untyped-call]
+    except ChildFailedError as error:
+        first, failure = error.get_first_failure()
+        code = failure.exitcode
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with status {code}"
+        raise InputError(
+            f"process {first} of {arguments.training_script} {how}, and the others were stopped; "
+            f"nothing half-done was kept, run it again"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -118,10 +142,17 @@ def together() -> Iterator[Processes]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    processes = Processes(distributed.get_rank(), distributed.get_world_size())
+    if processes.rank:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     try:
-        processes = Processes(distributed.get_rank(), distributed.get_world_size())
-        if processes.rank:
-            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
         yield processes
-    finally:
         distributed.destroy_process_group()
+    except RuntimeError as error:
+        if isinstance(error, distributed.DistError) or "gloo" in str(error):
+            raise InputError("the connection to another of the processes broke off") from None
+        raise
+
+
+if __name__ == "__main__":
+    run(main)
