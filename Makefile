@@ -8,7 +8,7 @@ SAMPLE := data/sample.zip
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo repro test lint format lock clean
+.PHONY: help demo repro bench test lint format lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ lint: $(INSTALLED)  ## Check formatting, style and types
 format: $(INSTALLED)  ## Format the code
 	ruff format .
 	ruff check --fix .
+
+bench: $(INSTALLED)  ## Measure the pipeline against the tutorial's recipe; writes docs/benchmarks.md
+	python -m benchmarks
 
 lock:  ## Resolve requirements.txt anew (needs uv)
 	uv pip compile pyproject.toml --universal --extra dev --extra offline --python-version 3.10 --upgrade --quiet \

@@ -32,7 +32,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     bfloat16 has float32's range, so nothing overflows and no loss scaling is needed. It is used where the
     hardware multiplies it natively; elsewhere it would be emulated, which is slower than float32.
     """
-    bfloat16 = precision == "bfloat16" or (precision == "auto" and _has_bfloat16(device))
+    bfloat16 = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
     return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
 
 
@@ -42,7 +42,8 @@ def send(array: NDArray[np.generic], device: torch.device) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
-def _has_bfloat16(device: torch.device) -> bool:
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 natively."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     has = torch.cpu.get_capabilities()

@@ -1,0 +1,1 @@
+"""What the pipeline costs, beside what else costs as much."""

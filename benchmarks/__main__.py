@@ -1,0 +1,266 @@
+"""The pipeline against the tutorial's recipe and the machine's own floor, in one run: `make bench`.
+
+Takes the photographs and weights that HYMENOPTERA_ZIP and RESNET18_WEIGHTS name, or fetches them as the pipeline does;
+prints a report and writes it to docs/benchmarks.md. About 40 minutes on 2 cores.
+
+    python -m benchmarks [--repeats 3] [--sizes 400 4000 40000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
+import sys
+import tempfile
+from collections import defaultdict
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+from benchmarks import growth
+from benchmarks.checkout import ROOT, Checkout
+from stages import device
+from stages.parallel import cores
+
+GRID = [
+    word
+    for values in ("weight_decay=0.001,0.004,0.02,0.05", "standardise=true,false")
+    for word in ("--set-param", f"strategies.linear.{values}")
+]
+STAGES = [f"stages.{name}" for name in ("download", "unzip", "weights", "features", "train", "evaluate")]
+LAUNCH = "torchrun --standalone --nproc-per-node=2"
+
+
+TEXT = """\
+# Benchmarks
+
+Written by `make bench`, in one run: {machine}. The photographs of ants and bees; the weights are {weights}.
+Commands are timed as whole processes, several times in turn; the cache of the system's files is warm.
+
+## Against the tutorial's recipe
+
+{comparison}
+
+The tutorial's recipe is [benchmarks/tutorial.py](../benchmarks/tutorial.py): every picture through the whole network in
+every epoch, batches of 4, SGD; its accuracy is that of the last epoch, and of the best on the test pictures, which it
+reports. Ours chooses nothing on them.
+
+## Against the machine's floor
+
+{floor}
+
+## Growth
+
+The photographs repeated under new names, one stored view, `dvc repro` from an empty cache.
+
+{grown}
+
+DVC's own part is what remains of `dvc repro` beside the stages: hashing, linking and locking.
+"""
+
+
+def main() -> None:
+    """Measure everything, and write it down."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3, help="of each command, in turn")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[400, 4000, 40000], help="numbers of pictures")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder))
+        for _ in range(given.repeats):
+            bench.round()
+        bench.fine_tuning()
+        bench.processes()
+        bench.sweep()
+        grown = growth.table(bench.images, bench.weights, given.sizes)
+        text = TEXT.format(
+            machine=machine(), weights=bench.weights_are, comparison=bench.comparison(), floor=bench.floor(),
+            grown=grown,
+        )  # fmt: skip
+    (ROOT / "docs/benchmarks.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+class Bench:
+    """What was measured: figures by what was run, in seconds or in pictures a second, and accuracies."""
+
+    def __init__(self, folder: Path) -> None:
+        self.found: dict[str, list[float]] = defaultdict(list)
+        self.accuracy: dict[str, str] = defaultdict(str)
+        self.network_how = ""
+        self.folder = folder
+        self.ours = Checkout(folder / "ours")
+        self.empty = Checkout(folder / "empty")
+        (self.empty.folder / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
+        params: dict[str, object] = {"data.sha256": None} if "HYMENOPTERA_ZIP" in os.environ else {}
+        for name, variable in (("data.url", "HYMENOPTERA_ZIP"), ("backbone.weights", "RESNET18_WEIGHTS")):
+            if variable in os.environ:
+                params[name] = str(Path(os.environ[variable]).resolve())
+        self.ours.set(params)
+        self.ours.measure_stages()
+        self.ours.run("dvc", "repro")  # Python files are compiled, and the pictures are in the system's cache
+        self.ours.run("git", "add", "--all")
+        self.ours.run("git", "commit", "--quiet", "--message", "measured")
+        self.images = folder / "images"
+        (self.ours.folder / "data/images").rename(self.images)
+        card = json.loads((self.ours.folder / "data/weights/card.json").read_text(encoding="utf-8"))
+        self.weights = Path(str(params.get("backbone.weights", self.ours.folder / "data/raw/weights")))
+        self.start = folder / "weights.safetensors"
+        self.start.write_bytes((self.ours.folder / "data/weights/weights.safetensors").read_bytes())
+        self.weights_are = f"{Path(card['weights']).name}, sha256 {card['sha256']}"
+
+    def note(self, what: str, figure: float) -> None:
+        """Keep a figure, and show it."""
+        self.found[what].append(figure)
+        print(f"{what}: {figure:.2f}", file=sys.stderr, flush=True)
+
+    def round(self) -> None:
+        """Run each command once."""
+        ours, python = self.ours, sys.executable
+        self.note("tutorial", ours.run(python, "-m", "benchmarks.tutorial", str(self.images), str(self.start)))
+        best, last = re.findall(r"best ([\d.]+), last ([\d.]+)", ours.printed)[0]
+        self.accuracy["tutorial"] = f"{last}, best epoch {best}"
+        ours.forget()
+        self.note("cold", ours.run("dvc", "repro"))
+        self.accuracy["cold"] = f"{ours.accuracy():.4f}"
+        for cost in ours.costs()[-6:]:
+            self.note(cost["stage"], cost["seconds"])
+        decay = 0.02 + len(self.found["head"]) / 1000
+        self.note("head", ours.run("dvc", "exp", "run", "--set-param", f"strategies.linear.weight_decay={decay}"))
+        self.accuracy["head"] = f"{ours.accuracy():.4f}"
+        ours.run("dvc", "exp", "run", "--set-param", "strategy=svm")
+        self.note("back", ours.run("dvc", "exp", "run", "--set-param", "strategy=linear"))
+        self.accuracy["back"] = f"{ours.accuracy():.4f}"
+        self.note("idle", ours.run("dvc", "repro"))
+        self.note("empty", self.empty.run("dvc", "repro"))
+        self.note("torch", ours.run(python, "-c", "import torch, torchvision"))
+        ours.run(python, "-m", "benchmarks.floor", str(self.images))
+        floor = json.loads(ours.printed.splitlines()[-1])
+        self.note("network", floor["network"])
+        self.note("decode", floor["decode"])
+        self.network_how = floor["network_how"]
+
+    def fine_tuning(self) -> None:
+        """Compare an epoch of fine-tuning: the tutorial's, and ours."""
+        ours = self.ours
+        ours.run(sys.executable, "-m", "benchmarks.tutorial", str(self.images), str(self.start), "--finetune")
+        ends = [float(end) for end in re.findall(r"([\d.]+) s so far", ours.printed)]
+        for start, end in pairwise(ends):  # the first epoch also starts up
+            self.note("tutorial epoch", end - start)
+        best, last = re.findall(r"best ([\d.]+), last ([\d.]+)", ours.printed)[0]
+        self.accuracy["tutorial epoch"] = f"{last}, best epoch {best}"
+        ours.run("dvc", "exp", "run", "--set-param", "strategy=finetune")
+        self.accuracy["epoch"] = f"{ours.accuracy():.4f}"
+        for epochs in (2, 5, 2, 5, 2, 5):
+            ours.run("dvc", "exp", "run", "--set-param", f"strategies.finetune.epochs={epochs}", "--force")
+            self.note(f"{epochs} epochs", ours.costs()[-2]["seconds"])
+        for five, two in zip(self.found["5 epochs"], self.found["2 epochs"], strict=True):
+            self.note("epoch", (five - two) / 3)
+
+    def processes(self) -> None:
+        """Compare `features` on 2,000 pictures in one process and in two, and with the bare network."""
+        checkout = Checkout(self.folder / "processes")
+        many = self.folder / "many"
+        for n in (400, 2000):
+            growth.repeat(self.images, many, n)
+            checkout.set({"data.path": str(many), "backbone.weights": str(self.weights)})
+            checkout.measure_stages()
+            checkout.run("dvc", "repro", "features")
+            for launch in (None, LAUNCH, None, LAUNCH):
+                checkout.set({"launch": launch})
+                checkout.run("dvc", "repro", "--force", "--single-item", "features")
+                self.note(f"{n} pictures, {launch or 'one process'}", checkout.costs()[-1]["seconds"])
+        passes = 1600 * (244 * 4 + 153) / 397  # 4 views of what is trained on, 1 of what is tested on
+        for more, few in zip(
+            self.found["2000 pictures, one process"], self.found["400 pictures, one process"], strict=True
+        ):
+            self.note("passes", passes / (more - few))
+
+    def sweep(self) -> None:
+        """Queue a grid of heads and run it."""
+        self.ours.run("git", "checkout", "--quiet", "--force", ".")
+        self.ours.run("dvc", "repro")
+        self.ours.run(
+            "dvc",
+            "exp",
+            "run",
+            "--queue",
+            "--set-param",
+            GRID,
+            "--set-param",
+            "strategies.linear.standardise=true,false",
+        )
+        self.note("sweep", self.ours.run("dvc", "exp", "run", "--run-all", "--jobs", "2"))
+
+    def middle(self, what: str) -> float:
+        """Return the median of a figure."""
+        return statistics.median(self.found[what])
+
+    def row(self, text: str, what: str, against: str = "tutorial") -> str:
+        """Return a row of the comparison: what, the median and spread, how many times faster, and the accuracy."""
+        figures = self.found[what]
+        times = f"{self.middle(against) / self.middle(what):.1f} x"
+        return (
+            f"| {text} | {self.middle(what):.2f} s | {min(figures):.2f} to {max(figures):.2f} | {times} "
+            f"| {self.accuracy[what]} |"
+        )
+
+    def comparison(self) -> str:
+        """Return the table of whole commands, and of epochs."""
+        rows = [
+            "| | median | from, to | against the tutorial's | accuracy |",
+            "|---|---|---|---|---|",
+            self.row("the tutorial's recipe, a new last layer, 10 epochs", "tutorial"),
+            self.row("`dvc repro`, empty cache", "cold"),
+            self.row("another weight decay: `dvc exp run -S ...`", "head"),
+            self.row("back from `svm` to `linear`", "back"),
+            self.row("`dvc repro`, nothing to do", "idle"),
+            self.row("the tutorial's fine-tuning, an epoch", "tutorial epoch", "tutorial epoch"),
+            self.row("`finetune`, an epoch", "epoch", "tutorial epoch"),
+        ]
+        return "\n".join(rows)
+
+    def floor(self) -> str:
+        """Return the table of the machine's own figures, and what ours come to beside them."""
+
+        def line(text: str, what: str, unit: str, note: str = "") -> str:
+            figures = self.found[what]
+            return f"| {text} | {self.middle(what):.2f} {unit} | {min(figures):.2f} to {max(figures):.2f} | {note} |"
+
+        share = f"{self.middle('passes') / self.middle('network'):.2f} of the bare network"
+        idle = f"ours with nothing to do: {self.middle('idle') / self.middle('empty'):.2f} times that"
+        one, two = (f"2000 pictures, {how}" for how in ("one process", LAUNCH))
+        speed = f"{self.middle(one) / self.middle(two):.2f} times as fast"
+        lines = [
+            "| | median | from, to | |",
+            "|---|---|---|---|",
+            line("the bare network on ready tensors", "network", "pictures/s", self.network_how),
+            line("`features`, from 400 to 2,000 pictures", "passes", "views/s", share),
+            line("the bare decode", "decode", "pictures/s"),
+            line("`import torch, torchvision`", "torch", "s"),
+            line("`dvc repro` on an empty pipeline", "empty", "s", idle),
+            *(line(f"`{stage.removeprefix('stages.')}`, as a process, cold", stage, "s") for stage in STAGES),
+            line("`features` on 2,000 pictures, one process", one, "s"),
+            line("the same, two processes with a core each", two, "s", speed),
+            line("8 heads queued, two at a time", "sweep", "s"),
+        ]
+        return "\n".join(lines)
+
+
+def machine() -> str:
+    """Say what this was measured on."""
+    names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    precision = "bfloat16" if device.has_bfloat16(torch.device("cpu")) else "float32"
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "pillow", "dvc"))
+    processor = names[0] if names else platform.machine()
+    return f"{cores()} cores ({processor}), {precision}, Python {platform.python_version()}, {packages}"
+
+
+if __name__ == "__main__":
+    main()
