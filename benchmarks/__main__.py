@@ -186,16 +186,7 @@ class Bench:
         """Queue a grid of heads and run it."""
         self.ours.run("git", "checkout", "--quiet", "--force", ".")
         self.ours.run("dvc", "repro")
-        self.ours.run(
-            "dvc",
-            "exp",
-            "run",
-            "--queue",
-            "--set-param",
-            GRID,
-            "--set-param",
-            "strategies.linear.standardise=true,false",
-        )
+        self.ours.run("dvc", "exp", "run", "--queue", *GRID)
         self.note("sweep", self.ours.run("dvc", "exp", "run", "--run-all", "--jobs", "2"))
 
     def middle(self, what: str) -> float:

@@ -1,0 +1,132 @@
+"""Stages on two processes under torchrun: the same results, and an end with a sentence when one is killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.processes import Processes
+from tests.conftest import Checkout, write_zip
+
+TWO = "torchrun --standalone --nproc-per-node=2"
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More pictures than a process takes at a time, so that both have some."""
+    return write_zip(tmp_path_factory.mktemp("many") / "many.zip", train=40, val=35)
+
+
+def configure(checkout: Checkout, many: Path, weights: Path, **params: object) -> None:
+    checkout.set(data__url=str(many), data__sha256=None, backbone__weights=str(weights), **params)
+
+
+def arrays(checkout: Checkout) -> list[np.ndarray[Any, Any]]:
+    return [np.load(checkout.folder / f"data/features/{split}/inputs.npy") for split in ("train", "val")]
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 64, 65, 1000])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_shares_are_all_of_it_in_order(n: int, size: int) -> None:
+    shares = [Processes(rank, size).share(n, 8) for rank in range(size)]
+    assert [number for share in shares for number in share] == list(range(n))
+    assert all(share.start % 8 == 0 or not share for share in shares)
+
+
+@pytest.mark.parametrize("strategy", ["linear", "finetune"])
+def test_features_are_the_same_to_the_bit(checkout: Checkout, many: Path, weights: Path, strategy: str) -> None:
+    configure(checkout, many, weights, strategy=strategy)
+    checkout.dvc("repro", "features")
+    one = arrays(checkout)
+    checkout.set(launch=TWO)
+    assert "up to date" in checkout.dvc("status", "features")
+    checkout.stage("features")
+    assert all(np.array_equal(first, second) for first, second in zip(one, arrays(checkout), strict=True))
+    assert "up to date" in checkout.dvc("status", "features")
+
+
+def test_training_and_evaluation(checkout: Checkout, many: Path, weights: Path) -> None:
+    # Frozen batch norm: gradients are then those of the whole batch, whatever the number of processes.
+    configure(
+        checkout, many, weights, strategy="partial", precision="float32", strategies__partial__freeze="avgpool",
+        strategies__partial__epochs=3, strategies__partial__class_weight="balanced",
+    )  # fmt: skip
+    checkout.dvc("repro")
+    one = checkout.json("metrics/train/metrics.json"), checkout.json("metrics/evaluate.json")
+    checkout.set(launch=TWO)
+    checkout.stage("train")
+    checkout.stage("evaluate")
+    two = checkout.json("metrics/train/metrics.json"), checkout.json("metrics/evaluate.json")
+    assert two[0]["holdout"]["loss"] == pytest.approx(one[0]["holdout"]["loss"], abs=1e-4)
+    assert two[1]["loss"] == pytest.approx(one[1]["loss"], abs=1e-4)
+    assert two[1]["accuracy"] == one[1]["accuracy"]
+
+
+def test_every_layer(checkout: Checkout, many: Path, weights: Path) -> None:
+    configure(checkout, many, weights, strategy="finetune", strategies__finetune__epochs=2, launch=TWO)
+    checkout.dvc("repro")
+    two = checkout.json("metrics/evaluate.json")
+    checkout.set(launch=None)
+    checkout.stage("train")
+    checkout.stage("evaluate")
+    one = checkout.json("metrics/evaluate.json")
+    assert two["loss"] == pytest.approx(one["loss"], abs=0.25), "each process normalises its own half of a batch"
+    assert two["n"] == one["n"] == 70
+    checkout.set(launch=TWO, strategies__finetune__batch_size=3)
+    assert "batch_size is 3, too few for 2 processes" in checkout.stage("train", fails=True)
+
+
+def test_a_killed_process_ends_the_job_with_a_sentence(checkout: Checkout, many: Path, weights: Path) -> None:
+    configure(checkout, many, weights, strategy="finetune", strategies__finetune__epochs=2)
+    checkout.dvc("repro")
+    before = checkout.tracked()
+    checkout.set(launch=TWO, strategies__finetune__epochs=300)
+    shutil.rmtree(checkout.folder / "metrics/train/plots")
+    command = [sys.executable, "-m", "stages.train"]
+    with subprocess.Popen(
+        command, cwd=checkout.folder, env=checkout.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True,
+    ) as job:  # fmt: skip
+        wait_for((checkout.folder / "metrics/train/plots/metrics/learning_rate.tsv").exists)
+        ranks = [number for number in descendants(job.pid) if len(descendants(number)) == 0]
+        os.kill(ranks[-1], signal.SIGKILL)
+        printed = job.communicate(timeout=60)[0]
+    assert job.returncode == 1
+    assert "of stages.train was killed by SIGKILL, and the others were stopped" in printed
+    assert "Traceback" not in printed, printed
+    checkout.set(launch=TWO, strategies__finetune__epochs=2)
+    checkout.dvc("repro")
+    assert checkout.tracked().keys() == before.keys()
+
+
+def wait_for(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if done():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not happen within a minute")
+
+
+def descendants(process: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found += [child, *descendants(child)]
+    return found
+
+
+@pytest.mark.parametrize(("command", "sentence"), [("torchran", "cannot be started"), ("false", "")])
+def test_a_command_that_does_not_work(checkout: Checkout, command: str, sentence: str) -> None:
+    checkout.set(launch=command)
+    assert sentence in checkout.stage("features", fails=True)
