@@ -72,8 +72,8 @@ def test_training_and_evaluation(checkout: Checkout, many: Path, weights: Path) 
     assert two[1]["accuracy"] == one[1]["accuracy"]
 
 
-def test_every_layer(checkout: Checkout, many: Path, weights: Path) -> None:
-    configure(checkout, many, weights, strategy="finetune", strategies__finetune__epochs=2, launch=TWO)
+def test_every_layer(checkout: Checkout, pictures: Path, weights: Path) -> None:
+    configure(checkout, pictures, weights, strategy="finetune", strategies__finetune__epochs=2, launch=TWO)
     checkout.dvc("repro")
     two = checkout.json("metrics/evaluate.json")
     checkout.set(launch=None)
@@ -81,13 +81,13 @@ def test_every_layer(checkout: Checkout, many: Path, weights: Path) -> None:
     checkout.stage("evaluate")
     one = checkout.json("metrics/evaluate.json")
     assert two["loss"] == pytest.approx(one["loss"], abs=0.25), "each process normalises its own half of a batch"
-    assert two["n"] == one["n"] == 70
+    assert two["n"] == one["n"] == 12
     checkout.set(launch=TWO, strategies__finetune__batch_size=3)
     assert "batch_size is 3, too few for 2 processes" in checkout.stage("train", fails=True)
 
 
-def test_a_killed_process_ends_the_job_with_a_sentence(checkout: Checkout, many: Path, weights: Path) -> None:
-    configure(checkout, many, weights, strategy="finetune", strategies__finetune__epochs=2)
+def test_a_killed_process_ends_the_job_with_a_sentence(checkout: Checkout, pictures: Path, weights: Path) -> None:
+    configure(checkout, pictures, weights, strategy="finetune", strategies__finetune__epochs=2)
     checkout.dvc("repro")
     before = checkout.tracked()
     checkout.set(launch=TWO, strategies__finetune__epochs=300)
