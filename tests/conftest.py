@@ -159,6 +159,15 @@ def checkout(new_checkout: Callable[[], Checkout]) -> Checkout:
     return new_checkout()
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, pictures: Path, weights: Path) -> Checkout:
+    """A checkout in which the pipeline has run, with float32 and the default strategy; to read, not to change."""
+    checkout = Checkout(tmp_path_factory.mktemp("finished"), tmp_path_factory.mktemp("home"))
+    checkout.set(data__url=str(pictures), data__sha256=None, backbone__weights=str(weights), precision="float32")
+    checkout.dvc("repro")
+    return checkout
+
+
 @pytest.fixture
 def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
