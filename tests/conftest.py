@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from torchvision import models
 
 ROOT = Path(__file__).parent.parent
-STAGES = ["download", "unzip", "weights", "features", "train", "evaluate"]
+STAGES = ["download", "unzip", "weights", "features", "train", "evaluate", "explain"]
 
 
 def draw(label: int, number: int) -> Image.Image:
