@@ -8,7 +8,7 @@ SAMPLE := data/sample.zip
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo repro experiments test lint format lock clean
+.PHONY: help demo repro experiments report test lint format lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ experiments: $(INSTALLED)  ## Compare the experiments: what was changed, and wha
 	dvc exp show --no-pager --only-changed --sort-by accuracy --sort-order desc \
 		--drop '^(?!Experiment|accuracy|loss|calibration_error|strateg|backbone|seed|data\.(url|path)).*'
 
+report: $(INSTALLED)  ## Write what the last run came to: report/index.html, and report/report.md to post
+	python -m stages.report
+
 test: $(INSTALLED) lint  ## Check formatting, style and types, then run the tests
 	pytest
 
@@ -51,7 +54,7 @@ format: $(INSTALLED)  ## Format the code
 	ruff check --fix .
 
 lock:  ## Resolve requirements.txt anew (needs uv)
-	uv pip compile pyproject.toml --universal --extra dev --extra offline --python-version 3.10 --upgrade --quiet \
+	uv pip compile pyproject.toml --universal --all-extras --python-version 3.10 --upgrade --quiet \
 		--no-emit-index-url --no-annotate --custom-compile-command "make lock" --output-file requirements.txt
 
 clean:  ## Remove the environment; data and metrics stay
