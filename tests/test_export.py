@@ -115,6 +115,7 @@ def test_a_file_that_predicts_something_else_is_not_kept(
 def test_what_is_missing_gets_a_sentence(finished: Checkout, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"needs no_such_package: pip install --editable '\.\[export\]'"):
         export.need("json", "no_such_package")
+    (tmp_path / "broken.jpg").write_text("no picture")
     with pytest.raises(InputError, match="there are no pictures in"):
         export.export(finished.folder / "data/model", tmp_path / "m", "safetensors", tmp_path)
     with pytest.raises(InputError, match="yet; `dvc repro` makes it"):
@@ -130,3 +131,13 @@ def test_dvc_and_gto_know_the_model(checkout: Checkout, pictures: Path, weights:
     checkout.dvc("artifacts", "get", str(checkout.folder), "classifier", "--out", str(tmp_path / "got"))
     got = (tmp_path / "got/model.safetensors").read_bytes()
     assert got == (checkout.folder / "data/model/model.safetensors").read_bytes()
+
+
+def test_small_probabilities_are_compared_too() -> None:
+    expected = np.array([[0.99999, 1e-5], [1.0, 1e-9]], np.float32)
+    assert export.differences(expected, expected) == (0, 0)
+    found = expected + np.array([[0, 1e-5], [0, 1e-9]], np.float32)
+    difference, of_logs = export.differences(found, expected)
+    assert difference < export.TOLERANCE
+    assert of_logs == pytest.approx(np.log(2), abs=1e-4)
+    assert not export.differences(found * np.nan, expected)[0] <= export.TOLERANCE
