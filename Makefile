@@ -8,10 +8,10 @@ SAMPLE := data/sample.zip
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo repro bench test lint format lock clean
+.PHONY: help demo repro experiments report bench test lint format lock clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # In a folder of its own (--temp): the files here, params.yaml among them, stay as they are. DVC needs a name to put
 # on the experiment; where git has none configured, one is lent to it for this command.
@@ -34,6 +34,13 @@ demo: $(INSTALLED) $(SAMPLE)  ## Run the whole pipeline on drawn ants and bees; 
 repro: $(INSTALLED)  ## Run the pipeline: whatever is not up to date
 	dvc repro
 
+experiments: $(INSTALLED)  ## Compare the experiments: what was changed, and what came of it
+	dvc exp show --no-pager --only-changed --sort-by accuracy --sort-order desc \
+		--drop '^(?!Experiment|accuracy|loss|calibration_error|strateg|backbone|seed|data\.(url|path)).*'
+
+report: $(INSTALLED)  ## Write what the last run came to: report/index.html, and report/report.md to post
+	python -m stages.report
+
 test: $(INSTALLED) lint  ## Check formatting, style and types, then run the tests
 	pytest
 
@@ -50,7 +57,7 @@ bench: $(INSTALLED)  ## Measure the pipeline against the tutorial's recipe; writ
 	python -m benchmarks
 
 lock:  ## Resolve requirements.txt anew (needs uv)
-	uv pip compile pyproject.toml --universal --extra dev --extra offline --python-version 3.10 --upgrade --quiet \
+	uv pip compile pyproject.toml --universal --all-extras --python-version 3.10 --upgrade --quiet \
 		--no-emit-index-url --no-annotate --custom-compile-command "make lock" --output-file requirements.txt
 
 clean:  ## Remove the environment; data and metrics stay

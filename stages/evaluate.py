@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,12 @@ from stages.processes import Processes
 from stages.store import Split, layers_above, read_card
 
 CURVE_POINTS = 500  # at most, of each ROC or precision-recall curve
+BINS = 15  # of the expected calibration error
+CLASS_COLUMNS = 20  # up to so many classes have their probabilities in predictions.csv
 
 
 def main() -> None:
-    """Evaluate data/model on the stored `val` pictures; write metrics/evaluate.json and metrics/plots."""
+    """Evaluate data/model on the stored `val` pictures; write metrics/evaluate.json, predictions.csv and plots."""
     given = params.load()
     card = read_card(Path("data/model"))
     if layers_above(card, card["cut"]) != ["head"] and processes.launched(given.launch, "evaluate"):
@@ -44,6 +47,7 @@ def main() -> None:
     probabilities = np.exp(log_softmax(scores.astype(np.float64), axis=1))
     result = metrics(split.labels, probabilities, card["classes"])
     write_json(Path("metrics/evaluate.json"), result)
+    write_predictions(Path("metrics/predictions.csv"), split, probabilities, card["classes"])
     with replacing(Path("metrics/plots")) as folder:
         folder.mkdir()
         plots(folder, split.labels, probabilities, card["classes"])
@@ -83,13 +87,13 @@ def metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float64], class
 
     Returns:
         Top-1 accuracy with its 95% interval (Wilson 1927, doi:10.1080/01621459.1927.10502953), mean cross-entropy
-        in nats, unweighted mean F1, area under the ROC curve (unweighted mean, each class against the rest), n,
-        and precision, recall, F1 and n of each class.
+        in nats, expected calibration error (as in `reliability`), unweighted mean F1, area under the ROC curve
+        (unweighted mean, each class against the rest), n, and precision, recall, F1 and n of each class.
 
     """
     predicted = probabilities.argmax(axis=1)
     right, n = int((predicted == labels).sum()), len(labels)
-    interval = binomtest(right, n).proportion_ci(0.95, method="wilson")
+    low, high = wilson(right, n)
     numbers = range(len(classes))
     precision, recall, f1, counts = precision_recall_fscore_support(
         labels, predicted, labels=numbers, zero_division=0.0
@@ -97,9 +101,10 @@ def metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float64], class
     areas = [roc_auc_score(labels == number, probabilities[:, number]) for number in numbers]
     return {
         "accuracy": right / n,
-        "accuracy_low": float(interval.low),
-        "accuracy_high": float(interval.high),
+        "accuracy_low": low,
+        "accuracy_high": high,
         "loss": float(log_loss(labels, probabilities, labels=numbers)),
+        "calibration_error": sum(b.n / n * abs(b.accuracy - b.confidence) for b in reliability(labels, probabilities)),
         "macro_f1": float(f1.mean()),
         "roc_auc": float(np.mean(areas)),
         "n": n,
@@ -115,11 +120,48 @@ def metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float64], class
     }
 
 
-def plots(folder: Path, labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: Sequence[str]) -> None:
-    """Write the confusion matrix, and each class's ROC and precision-recall curve against the rest, as CSV."""
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """Return the 95% interval of a share of `right` among `n`."""
+    interval = binomtest(right, n).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Pictures whose predicted class has about the same probability: its mean, and the share that is right."""
+
+    confidence: float
+    accuracy: float
+    n: int
+
+
+def reliability(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> list[Bin]:
+    """Return those of BINS equal intervals of (0, 1] that hold pictures: Guo et al. 2017, arXiv:1706.04599, 2."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    members = (place == number for number in np.unique(place))
+    return [Bin(float(confidence[own].mean()), float(right[own].mean()), int(own.sum())) for own in members]
+
+
+def write_predictions(path: Path, split: Split, probabilities: NDArray[np.float64], classes: Sequence[str]) -> None:
+    """Write a line for each picture: its path below data/images/val, its class, the predicted one, probabilities."""
     predicted = probabilities.argmax(axis=1)
-    pairs = ((classes[actual], classes[guess]) for actual, guess in zip(labels, predicted, strict=True))
-    _write_csv(folder / "confusion.csv", ("actual", "predicted"), pairs)
+    columns = range(len(classes)) if len(classes) <= CLASS_COLUMNS else ()
+    rows = (
+        (name, classes[label], classes[guess], f"{row[guess]:.6f}", *(f"{row[number]:.6f}" for number in columns))
+        for name, label, guess, row in zip(split.names, split.labels, predicted, probabilities, strict=True)
+    )
+    with replacing(path) as temporary:
+        header = ("picture", "true", "predicted", "probability", *(f"p_{classes[number]}" for number in columns))
+        _write_csv(temporary, header, rows)
+
+
+def plots(folder: Path, labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: Sequence[str]) -> None:
+    """Write how far probabilities can be relied on, and each class's ROC and precision-recall curve, as CSV."""
+    bins = reliability(labels, probabilities)
+    points = ((b.confidence, b.accuracy, *wilson(round(b.accuracy * b.n), b.n), b.n) for b in bins)
+    header = ("confidence", "accuracy", "accuracy_low", "accuracy_high", "pictures")
+    _write_csv(folder / "reliability.csv", header, ([round(value, 6) for value in point] for point in points))
     roc: list[tuple[str, int, float, float]] = []
     recall_precision: list[tuple[str, int, float, float]] = []
     for number, name in enumerate(classes):

@@ -2,51 +2,214 @@
 
 from __future__ import annotations
 
+import argparse
+import csv
+import glob
+import json
+import os
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from stages import backbone, device, images
 from stages.errors import InputError, run
 from stages.images import Preprocessing
+from stages.layout import picture_like
+from stages.parallel import in_order
 from stages.store import read_card
 from stages.views import evaluation_view
 
+BATCH = 32  # pictures
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model makes of a picture: each class's probability."""
+
+    path: Path
+    probabilities: dict[str, float]
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    @property
+    def probability(self) -> float:
+        """That class's probability."""
+        return self.probabilities[self.label]
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that is no picture, and why."""
+
+    path: Path
+    reason: str
+
 
 def main() -> None:
-    """Print a line for each picture named on the command line: file, class, probability."""
-    paths = [Path(argument) for argument in sys.argv[1:]]
-    if not paths:
-        raise InputError("name one or more pictures: python -m stages.predict picture.jpg ...")
-    for path, label, probability in predict(paths):
-        print(f"{path}  {label}  {probability:.3f}")
+    """Print a line for each picture that the command line, or standard input, names."""
+    arguments = command_line()
+    model = Path(arguments.model)
+    write = FORMATS[arguments.format](read_card(model)["classes"])
+    done = failed = 0
+    for found in predict(pictures(arguments.pictures), model, arguments.device):
+        done += 1
+        if isinstance(found, Prediction):
+            write(found)
+        else:
+            failed += 1
+            sys.stdout.flush()
+            print(f"predict: {found.path}: {found.reason}", file=sys.stderr)
+    if failed:
+        raise InputError(f"{failed} of {done} could not be read; the reasons are above")
 
 
-def predict(paths: Sequence[Path], model: Path = Path("data/model")) -> Iterator[tuple[Path, str, float]]:
-    """Yield each picture's path, its most probable class and that class's probability.
+def command_line() -> argparse.Namespace:
+    """Return what was typed; `--help` says what can be."""
+    parser = argparse.ArgumentParser(prog="python -m stages.predict", description=__doc__)
+    parser.add_argument("pictures", nargs="+", help="files, folders (all pictures in them), globs; -: names from stdin")
+    parser.add_argument("--model", default="data/model", help="the folder that the stage train wrote (%(default)s)")
+    parser.add_argument("--format", choices=FORMATS, default="table", help="json: one object a line (%(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    return parser.parse_args()
+
+
+def pictures(names: Iterable[str]) -> Iterator[Path]:
+    """Yield the pictures that names stand for: files, folders, globs ("**" is any depth) and "-", standard input.
+
+    What is in a folder but by its name no picture, or hidden, is passed over. A name that stands for nothing is
+    yielded as it is, so that it is reported.
+    """
+    for name in names:
+        if name == "-":
+            yield from pictures(line for line in map(str.strip, sys.stdin) if line != "-" and line)
+        elif Path(name).is_dir():
+            yield from inside(Path(name))
+        elif Path(name).exists() or not glob.has_magic(name):
+            yield Path(name)
+        else:
+            # Path.glob takes no absolute pattern.
+            matches = sorted(Path(match) for match in glob.iglob(name, recursive=True))  # noqa: PTH207
+            yield from [match for match in matches if match.is_file()] or [Path(name)]
+
+
+def inside(folder: Path) -> Iterator[Path]:
+    """Yield the pictures in a folder and those in it, in order; the folder itself where there are none."""
+    found = False
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and picture_like(PurePosixPath(name)):
+                found = True
+                yield Path(place, name)
+    if not found:
+        yield folder
+
+
+def predict(
+    paths: Iterable[Path], model: Path = Path("data/model"), where: str = "auto"
+) -> Generator[Prediction | Unreadable, None, None]:
+    """Yield what the model makes of each picture, in order; memory does not grow with their number.
 
     Args:
-        paths: of the pictures.
+        paths: of the pictures; taken as they are needed.
         model: the folder that the stage `train` wrote.
+        where: the device, as in params.yaml.
 
     Raises:
-        InputError: there is no model yet, or a file is not a picture.
+        InputError: there is no model, or no such device.
 
     """
     card = read_card(model)
+    classes, on = card["classes"], device.choose(where)
     preprocessing = Preprocessing(**card["preprocessing"])
-    network = backbone.restore(card, len(card["classes"]), model / "model.safetensors")
+    network = backbone.restore(card, len(classes), model / "model.safetensors")
+    network.to(on).to(memory_format=torch.channels_last)
     _, whole = backbone.split(network, card, "pixels")
-    for path in paths:
-        if reason := images.problem(path):
-            raise InputError(f"{path} cannot be used: {reason}")
-        square = images.square(path, preprocessing)
-        with torch.inference_mode(), device.autocast(torch.device("cpu"), card["precision"]):
-            logits = whole(evaluation_view(torch.from_numpy(square.copy())[None], preprocessing))
-        probability, number = torch.softmax(logits[0], dim=0).max(dim=0)
-        yield path, card["classes"][int(number)], float(probability)
+    for batch in batches(decoded(paths, preprocessing)):
+        squares = [found for _, found in batch if not isinstance(found, str)]
+        rows: Iterator[list[float]] = iter(())
+        if squares:
+            with torch.inference_mode(), device.autocast(on, card["precision"]):
+                logits = whole(evaluation_view(device.send(np.stack(squares), on), preprocessing))
+                rows = iter(torch.softmax(logits.double(), dim=1).tolist())
+        for path, found in batch:
+            if isinstance(found, str):
+                yield Unreadable(path, found)
+            else:
+                yield Prediction(path, dict(zip(classes, next(rows), strict=True)))
+
+
+Decoded = tuple[Path, NDArray[np.uint8] | str]
+
+
+def decoded(paths: Iterable[Path], preprocessing: Preprocessing) -> Iterator[Decoded]:
+    """Decode in the background, in order and at most two batches ahead: each path with its square, or what is wrong."""
+
+    def decode(path: Path) -> NDArray[np.uint8] | str:
+        try:
+            return images.square(path, preprocessing)
+        except Exception as error:  # whatever a decoder says of bytes that are not its own
+            if path.is_dir() or not path.exists():
+                return "there is no picture in this folder" if path.is_dir() else "there is no such file"
+            return images.problem(path) or str(error)
+
+    return in_order(lambda path: (path, decode(path)), paths, ahead=2 * BATCH)
+
+
+def batches(items: Iterable[Decoded]) -> Iterator[list[Decoded]]:
+    """Yield the items, BATCH at a time."""
+    batch: list[Decoded] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def as_table(classes: list[str]) -> Callable[[Prediction], None]:
+    """Class, probability, file: the only column without a known width comes last, so that lines need not wait."""
+    width = max(map(len, classes))
+
+    def write(found: Prediction) -> None:
+        print(f"{found.label:{width}}  {found.probability:.3f}  {found.path}")
+
+    return write
+
+
+def as_json(classes: list[str]) -> Callable[[Prediction], None]:  # noqa: ARG001
+    """An object a line, with every class's probability."""
+
+    def write(found: Prediction) -> None:
+        probabilities = {label: round(p, 6) for label, p in found.probabilities.items()}
+        line = {"picture": str(found.path), "predicted": found.label, "probability": round(found.probability, 6)}
+        print(json.dumps(line | {"probabilities": probabilities}, ensure_ascii=False))
+
+    return write
+
+
+def as_csv(classes: list[str]) -> Callable[[Prediction], None]:
+    """A header, then a line a picture, with every class's probability in a column p_<class>."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(("picture", "predicted", "probability", *(f"p_{label}" for label in classes)))
+
+    def write(found: Prediction) -> None:
+        numbers = (found.probability, *found.probabilities.values())
+        writer.writerow((found.path, found.label, *(round(number, 6) for number in numbers)))
+
+    return write
+
+
+FORMATS = {"table": as_table, "json": as_json, "csv": as_csv}
 
 
 if __name__ == "__main__":

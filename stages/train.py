@@ -20,6 +20,7 @@ from stages.processes import Processes
 from stages.store import Split, layers_above, of_card, read_card
 
 Tensors = dict[str, NDArray[Any]]
+CURVES = ("train/loss", "train/accuracy", "holdout/loss", "holdout/accuracy", "learning_rate")  # plotted by dvc.yaml
 
 
 def main() -> None:
@@ -147,7 +148,15 @@ def _log(live: Live, curves: Mapping[str, float]) -> None:
 
 
 def _conclude(live: Live, chosen: Mapping[str, float], loss: float, accuracy: float) -> None:
-    """Leave in metrics/train/metrics.json what was chosen and how it did, instead of the last point of the curves."""
+    """Leave in metrics/train/metrics.json what was chosen and how it did, instead of the last point of the curves.
+
+    A curve that this solver does not have becomes an empty table: of a missing one DVC complains.
+    """
+    for curve in CURVES:
+        path = Path(live.plots_dir, "metrics", f"{curve}.tsv")
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"step\t{path.stem}\n", encoding="utf-8")
     live.summary = {
         "chosen": dict(chosen),
         "holdout": {"loss": round(loss, 6), "accuracy": round(accuracy, 6)},

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from torchvision import models
 
 ROOT = Path(__file__).parent.parent
-STAGES = ["download", "unzip", "weights", "features", "train", "evaluate"]
+STAGES = ["download", "unzip", "weights", "features", "train", "evaluate", "explain"]
 
 
 def draw(label: int, number: int) -> Image.Image:
@@ -157,6 +157,15 @@ def new_checkout(tmp_path: Path) -> Callable[[], Checkout]:
 @pytest.fixture
 def checkout(new_checkout: Callable[[], Checkout]) -> Checkout:
     return new_checkout()
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, pictures: Path, weights: Path) -> Checkout:
+    """A checkout in which the pipeline has run, with float32 and the default strategy; to read, not to change."""
+    checkout = Checkout(tmp_path_factory.mktemp("finished"), tmp_path_factory.mktemp("home"))
+    checkout.set(data__url=str(pictures), data__sha256=None, backbone__weights=str(weights), precision="float32")
+    checkout.dvc("repro")
+    return checkout
 
 
 @pytest.fixture

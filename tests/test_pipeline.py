@@ -47,7 +47,7 @@ def test_from_a_zip_to_metrics_and_back(checkout: Checkout, pictures: Path, weig
     assert all(np.array_equal(after[key], before[key]) for key in before)
     status = checkout.run("git", "status", "--short").split()
     assert {name for name in status if name != "??"} == {"dvc.lock", *(f"metrics/{name}" for name in (
-        "data.json", "evaluate.json", "plots/", "train/"))}  # fmt: skip
+        "data.json", "evaluate.json", "pictures/", "plots/", "predictions.csv", "train/"))}  # fmt: skip
     checkout.commit("linear")
 
     # Nothing has changed: nothing runs. Nor does it for a strategy that is not the chosen one, or for the device.
@@ -56,13 +56,13 @@ def test_from_a_zip_to_metrics_and_back(checkout: Checkout, pictures: Path, weig
     assert ran(checkout.dvc("repro")) == []
     # What only training needs costs only training.
     printed = checkout.dvc("exp", "run", "-S", "strategies.linear.weight_decay=0.01")
-    assert ran(printed) == ["train", "evaluate"]
+    assert ran(printed) == ["train", "evaluate", "explain"]
     assert checkout.json("metrics/train/metrics.json")["chosen"] == {"weight_decay": 0.01}
     checkout.run("git", "checkout", "--quiet", ".")
 
     # Another strategy, and what it changed.
     printed = checkout.dvc("exp", "run", "-S", "strategy=finetune")
-    assert ran(printed)[-3:] == ["features", "train", "evaluate"]
+    assert ran(printed)[-4:] == ["features", "train", "evaluate", "explain"]
     assert "epoch 1/1: train loss" in printed
     assert checkout.tracked() != linear
     difference = checkout.dvc("metrics", "diff")
@@ -162,7 +162,7 @@ def test_ten_heads_on_the_features_of_one_pass(checkout: Checkout, pictures: Pat
         "n_splits=3", "weight_decay=[0.1,1]", "loss=cross_entropy", "n_splits=4", "weight_decay=[0.2,2]",
     ):  # fmt: skip
         again = ran(checkout.dvc("exp", "run", "--set-param", f"strategies.linear.{change}"))
-        assert again in (["train"], ["train", "evaluate"]), change
+        assert again in (["train"], ["train", "evaluate", "explain"]), change
 
 
 def test_predict_agrees_with_the_metrics(checkout: Checkout, pictures: Path, weights: Path) -> None:
@@ -174,7 +174,7 @@ def test_predict_agrees_with_the_metrics(checkout: Checkout, pictures: Path, wei
     files = sorted(path for path in folder.rglob("*.jpg"))
     printed = checkout.run(sys.executable, "-m", "stages.predict", *map(str, files))
     lines = printed.splitlines()
-    right = sum(line.split()[-2] == file.parent.name for line, file in zip(lines, files, strict=True))
+    right = sum(line.split()[0] == file.parent.name for line, file in zip(lines, files, strict=True))
     assert right / len(files) == pytest.approx(checkout.json("metrics/evaluate.json")["accuracy"], abs=1e-6)
     printed = checkout.run(sys.executable, "-m", "stages.predict", "nowhere.jpg", fails=True)
     assert printed.startswith("predict: nowhere.jpg")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +39,14 @@ def test_a_new_last_layer(real: Checkout) -> None:
     result = real.json("metrics/evaluate.json")
     assert result["n"] == 153
     assert result["accuracy"] >= 0.94
+    with (real.folder / "metrics/predictions.csv").open(newline="") as file:
+        expected = {f"data/images/val/{row['picture']}": row for row in csv.DictReader(file)}
+    printed = real.run(sys.executable, "-m", "stages.predict", "data/images/val", "--format", "json")
+    found = {line["picture"]: line for line in map(json.loads, printed.splitlines())}
+    assert found.keys() == expected.keys()
+    for name, row in expected.items():
+        assert found[name]["predicted"] == row["predicted"], name
+        assert found[name]["probability"] == pytest.approx(float(row["probability"]), abs=1e-3), name
 
 
 def test_fine_tuning(real: Checkout) -> None:

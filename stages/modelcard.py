@@ -1,0 +1,119 @@
+"""A model card in Markdown (Mitchell et al. 2019, arXiv:1810.03993): what it was made of, what it does, its limits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from stages.store import read_card
+
+METRICS = Path("metrics")
+
+
+def text(model: Path, file: Path) -> str:
+    """Return the card of an exported file.
+
+    Counts and metrics are those of the pipeline in the current folder; for a model from elsewhere they are left out,
+    since they would be another one's.
+    """
+    card = read_card(model)
+    own = model.resolve() == Path("data/model").resolve()
+    classes = card["classes"]
+    subject = " or ".join(classes) if len(classes) <= 5 else f"{len(classes)} classes"
+    sections = [
+        f"# {subject}: {card['architecture']}, {card['strategy']['name']}",
+        f"An image classifier: it takes a picture and gives a probability for each of {', '.join(classes)}.",
+        "## Files\n\n" + table(("file", "bytes", "sha256"), [_hashed(file), _hashed(model / "model.safetensors")]),
+        "## Input\n\n" + _input(card["preprocessing"]),
+        "## Training data\n\n" + (_data(_json("data.json")) if own else "Not known here."),
+        "## Training\n\n" + table(("what", "value"), _training(card)),
+        "## Results on test pictures\n\n" + (_results(_json("evaluate.json")) if own else "Not known here."),
+        "## Limits\n\n" + _limits(card),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    """Return a Markdown table."""
+    cells = [tuple(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) for row in rows]
+    lines = [header, tuple("---" for _ in header), *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def flattened(block: Any, name: str = "") -> list[tuple[str, Any]]:  # noqa: ANN401
+    """Return the leaves of nested dictionaries with their dotted names."""
+    if not isinstance(block, dict):
+        return [(name, block)]
+    return [leaf for key, value in block.items() for leaf in flattened(value, f"{name}.{key}" if name else str(key))]
+
+
+def _json(name: str) -> dict[str, Any]:
+    path = METRICS / name
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
+
+
+def _hashed(path: Path) -> tuple[str, int, str]:
+    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    return path.as_posix(), path.stat().st_size, content
+
+
+def _input(preprocessing: dict[str, Any]) -> str:
+    side, crop = preprocessing["resize"], preprocessing["crop"]
+    return (
+        f"RGB, the shorter side resized to {side} pixels ({preprocessing['interpolation']}), of it the central "
+        f"{crop} x {crop} pixels, values in [0, 1] less {preprocessing['mean']}, divided by {preprocessing['std']}."
+    )
+
+
+def _data(data: dict[str, Any]) -> str:
+    if not data:
+        return "Not known here."
+    rows = [
+        (split, name, count) for split in ("train", "val") for name, count in data[split]["classes"].items()
+    ]  # fmt: skip
+    zipped = Path("data/raw/dataset.zip")
+    source = f"\n\n{table(('from', 'bytes', 'sha256'), [_hashed(zipped)])}" if zipped.exists() else ""
+    return f"{table(('split', 'class', 'pictures'), rows)}\n\nFiles left out: {len(data['left_out'])}.{source}"
+
+
+def _training(card: dict[str, Any]) -> list[tuple[str, Any]]:
+    start = [
+        (key, card[key]) for key in ("architecture", "init", "weights", "sha256", "precision", "cut") if key in card
+    ]
+    return start + flattened(card["strategy"], "strategy")
+
+
+def _results(result: dict[str, Any]) -> str:
+    if not result:
+        return "Not known here."
+    low, high = result["accuracy_low"], result["accuracy_high"]
+    rows = [
+        ("accuracy", f"{result['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f})"),
+        ("pictures", result["n"]),
+        *((name, f"{result[name]:.4f}") for name in ("loss", "calibration_error", "macro_f1", "roc_auc")),
+    ]
+    by_class = [
+        (name, *(f"{one[key]:.4f}" for key in ("precision", "recall", "f1")), one["n"])
+        for name, one in result["classes"].items()
+    ]
+    return "\n\n".join(
+        (table(("metric", "value"), rows), table(("class", "precision", "recall", "F1", "pictures"), by_class))
+    )
+
+
+def _limits(card: dict[str, Any]) -> str:
+    return "\n".join(
+        (
+            f"- It gives every picture one of {len(card['classes'])} classes, also a picture of something else.",
+            "- The results hold for pictures like the test pictures: of the same source, chosen in the same way.",
+            "- It sees the central square of a picture alone.",
+            "- The licences of the pictures and of the weights it started from apply to it, too.",
+        )
+    )
+
+
+if __name__ == "__main__":
+    print(text(Path("data/model"), Path("data/model/model.safetensors")), end="")

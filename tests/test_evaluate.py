@@ -1,0 +1,71 @@
+"""What is said of the test pictures, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages import evaluate
+from stages.predict import Prediction, predict
+from stages.store import Split
+from tests.conftest import Checkout
+
+
+def test_the_calibration_error_is_what_the_paper_defines() -> None:
+    # Two bins of the fifteen: (9/15, 10/15] with 0.65, right in 1 of 2, and (14/15, 1] with 1, right in 3 of 3.
+    first = np.array([0.65, 0.35, 1.0, 0.0, 1.0])
+    labels = np.array([0, 0, 0, 1, 0])
+    bins = evaluate.reliability(labels, np.stack([first, 1 - first], axis=1))
+    assert [b.n for b in bins] == [2, 3]
+    assert [b.confidence for b in bins] == pytest.approx([0.65, 1])
+    assert [b.accuracy for b in bins] == pytest.approx([0.5, 1])
+    result = evaluate.metrics(labels, np.stack([first, 1 - first], axis=1), ["a", "b"])
+    assert result["calibration_error"] == pytest.approx(2 / 5 * 0.15)
+
+
+def test_a_probability_on_an_edge_is_in_the_lower_bin() -> None:
+    probabilities = np.array([[0.8, 0.2], [0.8000001, 0.1999999], [1.0, 0.0]])  # 0.8 = 12/15
+    assert [b.n for b in evaluate.reliability(np.zeros(3, int), probabilities)] == [1, 1, 1]
+
+
+def test_probabilities_that_are_drawn_from_are_calibrated() -> None:
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.ones(4), size=50_000)
+    labels = (probabilities.cumsum(axis=1) > random.uniform(size=(50_000, 1))).argmax(axis=1)
+    names = [*"abcd"]
+    assert evaluate.metrics(labels, probabilities, names)["calibration_error"] < 0.01
+    assert evaluate.metrics(labels, probabilities**3 / (probabilities**3).sum(1, keepdims=True), names)[
+        "calibration_error"
+    ] > 0.1  # fmt: skip
+
+
+def test_predictions_are_those_of_predict(finished: Checkout) -> None:
+    with (finished.folder / "metrics/predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    folder = finished.folder / "data/images/val"
+    found = list(predict([folder / row["picture"] for row in rows], finished.folder / "data/model"))
+    for row, one in zip(rows, found, strict=True):
+        assert isinstance(one, Prediction)
+        assert row["true"] == row["picture"].partition("/")[0]
+        assert row["predicted"] == one.label
+        assert float(row["probability"]) == pytest.approx(one.probability, abs=1e-4)
+        assert [float(row[f"p_{name}"]) for name in ("dots", "lines")] == pytest.approx(
+            [*one.probabilities.values()], abs=1e-4
+        )
+    right = sum(row["true"] == row["predicted"] for row in rows)
+    assert finished.json("metrics/evaluate.json")["accuracy"] == pytest.approx(right / len(rows), abs=1e-6)
+
+
+def test_many_classes_have_no_column_each(tmp_path: Path) -> None:
+    classes = [f"class{number:02}" for number in range(30)]
+    Split.write_names(tmp_path / "val", np.array([3]), ["class03/a, b.jpg"])
+    Split.write_inputs(tmp_path / "val", 1, [(0, np.zeros((1, 1, 2), np.float32))])
+    probabilities = np.full((1, 30), 0.01)
+    probabilities[0, 4] = 0.71
+    evaluate.write_predictions(tmp_path / "p.csv", Split(tmp_path / "val"), probabilities, classes)
+    assert (tmp_path / "p.csv").read_text().splitlines() == [
+        "picture,true,predicted,probability", '"class03/a, b.jpg",class03,class04,0.710000',
+    ]  # fmt: skip

@@ -1,0 +1,106 @@
+"""What a user types to have pictures told apart."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import tracemalloc
+from itertools import islice, repeat
+from pathlib import Path
+from threading import active_count
+
+import pytest
+
+from stages.predict import Prediction, Unreadable, predict
+from tests.conftest import ROOT, Checkout, draw
+
+
+def typed(
+    finished: Checkout, folder: Path, *arguments: str, given: str = ""
+) -> tuple[int, list[str], list[str]]:  # exit code, standard output, standard error
+    """Run it in a folder that is not the project's."""
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.predict", "--model", str(finished.folder / "data/model"), *arguments],
+        cwd=folder, env=finished.environment | {"PYTHONPATH": str(ROOT)}, input=given,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five pictures at two depths, and what is none."""
+    for number, name in enumerate(("a.jpg", "b.png", "deep/c.jpg", "deep/d.jpg", "with space.jpg")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        draw(number % 2, number).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / ".hidden.jpg").write_text("no picture")
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+def test_files_folders_globs_and_names_from_stdin(finished: Checkout, folder: Path) -> None:
+    everything = ["a.jpg", "b.png", "with space.jpg", "deep/c.jpg", "deep/d.jpg"]
+    code, lines, errors = typed(finished, folder, ".", "--format", "json")
+    found = [json.loads(line) for line in lines]
+    assert (code, errors) == (0, [])
+    assert [line["picture"] for line in found] == everything
+    for line in found:
+        assert line["probability"] == max(line["probabilities"].values()) == line["probabilities"][line["predicted"]]
+        assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert typed(finished, folder, "-", "--format", "json", given="\n".join(everything)) == (0, lines, [])
+    code, some, _ = typed(finished, folder, "**/*.jpg", str(folder / "*.png"), "--format", "csv")
+    assert [row["picture"] for row in csv.DictReader(some)] == [
+        "a.jpg", "deep/c.jpg", "deep/d.jpg", "with space.jpg", str(folder / "b.png"),
+    ]  # fmt: skip
+    assert some[0] == "picture,predicted,probability,p_dots,p_lines"
+
+
+def test_the_table_is_aligned(finished: Checkout, folder: Path) -> None:
+    _, lines, _ = typed(finished, folder, ".")
+    assert all(line[len("lines  ") :][1] == "." for line in lines)
+    assert lines[2].endswith("  with space.jpg")
+
+
+def test_what_cannot_be_read_is_reported_and_the_rest_goes_on(finished: Checkout, folder: Path) -> None:
+    code, lines, errors = typed(finished, folder, "notes.txt", "a.jpg", "nowhere.jpg", "empty", "*.gif", "b.png")
+    assert code == 1
+    assert [line.split()[-1] for line in lines] == ["a.jpg", "b.png"]
+    assert errors == [
+        "predict: notes.txt: not a picture",
+        "predict: nowhere.jpg: there is no such file",
+        "predict: empty: there is no picture in this folder",
+        "predict: *.gif: there is no such file",
+        "predict: 4 of 6 could not be read; the reasons are above",
+    ]
+
+
+def test_without_a_model_a_sentence(finished: Checkout, folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.predict", "a.jpg"], cwd=folder, capture_output=True, text=True, check=False,
+        env=finished.environment | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        1,
+        "predict: there is no data/model/card.json yet; `dvc repro` makes it\n",
+    )
+
+
+def test_a_stream_without_an_end_is_taken_as_it_comes(finished: Checkout, folder: Path) -> None:
+    threads = active_count()
+    stream = predict(repeat(folder / "a.jpg"), finished.folder / "data/model")
+    first = list(islice(stream, 3))
+    tracemalloc.start()
+    list(islice(stream, 500))
+    assert tracemalloc.get_traced_memory()[1] < 150e6  # bytes: two batches of squares, and one of views
+    tracemalloc.stop()
+    stream.close()
+    assert active_count() == threads
+    assert all(found == first[0] for found in first)
+
+
+def test_a_batch_of_nothing_but_unreadable_files(finished: Checkout, folder: Path) -> None:
+    found = list(predict([folder / "notes.txt"] * 40 + [folder / "a.jpg"], finished.folder / "data/model"))
+    assert [type(one) for one in found] == [Unreadable] * 40 + [Prediction]
