@@ -136,6 +136,7 @@ class Bench:
         another = ("dvc", "exp", "run", "--set-param", f"strategies.linear.weight_decay={decay}")
         self.note("head", ours.run(*another, "evaluate"))
         self.accuracy["head"] = f"{ours.accuracy():.4f}"
+        ours.run("dvc", "repro")
         ours.run("dvc", "exp", "run", "--set-param", "strategy=svm")
         self.note("back", ours.run("dvc", "exp", "run", "--set-param", "strategy=linear"))
         self.accuracy["back"] = f"{ours.accuracy():.4f}"

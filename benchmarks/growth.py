@@ -65,7 +65,8 @@ def repeat(images: Path, target: Path, n: int) -> None:
         source = pictures[number % len(pictures)]
         copy = target / source.relative_to(images).with_name(f"{number:06}{source.suffix}")
         copy.parent.mkdir(parents=True, exist_ok=True)
-        os.link(source, copy) if source.stat().st_dev == target.stat().st_dev else shutil.copy(source, copy)
+        if not copy.exists():
+            os.link(source, copy) if source.stat().st_dev == target.stat().st_dev else shutil.copy(source, copy)
 
 
 if __name__ == "__main__":
