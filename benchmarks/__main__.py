@@ -191,7 +191,7 @@ class Bench:
         self.ours.run("git", "checkout", "--quiet", "--force", ".")
         self.ours.run("dvc", "repro")
         self.ours.run("dvc", "exp", "run", "--queue", *GRID)
-        self.note("sweep", self.ours.run("dvc", "exp", "run", "--run-all", "--jobs", "2"))
+        self.note("sweep", self.ours.run("dvc", "exp", "run", "--run-all"))
 
     def middle(self, what: str) -> float:
         """Return the median of a figure."""
@@ -244,7 +244,7 @@ class Bench:
             *(line(f"`{stage.removeprefix('stages.')}`, as a process, cold", stage, "s") for stage in STAGES),
             line("`features` on 2,000 pictures, one process", one, "s"),
             line("the same, two processes with a core each", two, "s", speed),
-            line("8 heads queued, two at a time", "sweep", "s"),
+            line("8 heads queued, one after the other", "sweep", "s"),
         ]
         return "\n".join(lines)
 
