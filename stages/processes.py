@@ -38,7 +38,11 @@ def launched(command: str | None, stage: str) -> bool:
     if command is None or "WORLD_SIZE" in os.environ:
         return False
     own = [sys.executable, "-m", "stages.processes"]  # torchrun, but a process that fails is told of in a sentence
-    words = [part for word in shlex.split(command) for part in (own if word == "torchrun" else [word])]
+    try:
+        given = shlex.split(command)
+    except ValueError as error:
+        raise InputError(f"launch is {command!r}, which is no command line: {error}; close the quotation") from None
+    words = [part for word in given for part in (own if word == "torchrun" else [word])]
     try:
         with subprocess.Popen([*words, "-m", f"stages.{stage}"]) as process:
             try:

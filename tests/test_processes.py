@@ -126,7 +126,9 @@ def descendants(process: int) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize(("command", "sentence"), [("torchran", "cannot be started"), ("false", "")])
+@pytest.mark.parametrize(
+    ("command", "sentence"), [("torchran", "cannot be started"), ("torchrun '", "no command line"), ("false", "")]
+)
 def test_a_command_that_does_not_work(checkout: Checkout, command: str, sentence: str) -> None:
     checkout.set(launch=command)
     assert sentence in checkout.stage("features", fails=True)
