@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import log_softmax
@@ -22,7 +23,7 @@ from stages import backbone, convex, epochs, images
 from stages.errors import InputError
 from stages.params import Augment, Cosine, Step
 from stages.store import of_card
-from stages.views import evaluation_view, training_view
+from stages.views import _grid, evaluation_view, training_view
 from tests.conftest import draw
 
 PREPROCESSING = backbone.preprocessing("resnet18", ["IMAGENET1K_V1"])
@@ -87,6 +88,19 @@ def test_a_training_view_depends_on_its_own_draw_alone() -> None:
     torch.testing.assert_close(views[1], alone[0])
     assert not torch.allclose(views[0], views[1], atol=0.1)
     assert not torch.allclose(views[1], views[2], atol=0.1)
+
+
+def test_a_training_view_is_as_precise_where_the_network_is_not() -> None:
+    squares = torch.randint(0, 255, (2, 256, 256, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    draws = [(0, 1, 0), (0, 1, 1)]
+    with torch.autocast("cpu", torch.bfloat16):
+        view = training_view(squares, PREPROCESSING, AUGMENT, draws)
+    assert torch.equal(view, training_view(squares, PREPROCESSING, AUGMENT, draws))
+
+
+def test_pixels_are_sampled_where_pytorch_would_sample_them() -> None:
+    theta = torch.randn(3, 2, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(_grid(theta, 20), F.affine_grid(theta, [3, 3, 20, 20], align_corners=False), atol=1e-5)
 
 
 def test_without_augmentation_a_training_view_is_the_whole_picture() -> None:
@@ -265,6 +279,18 @@ def test_cross_validation_keeps_all_views_of_a_picture_together() -> None:
     (score,) = convex.cross_validate(convex.Problem(inputs, labels), [0.001], 5, seed=0)
     assert score.train_loss < 0.1
     assert score.holdout_accuracy < 0.7
+
+
+@pytest.mark.parametrize("n_splits", [2, 3, 5])
+def test_folds_are_stratified_and_seeded(n_splits: int) -> None:
+    labels = np.random.default_rng(1).permutation(np.repeat([0, 1, 2], [17, 5, 40]))
+    folds = convex.folds(labels, n_splits, seed=0)
+    assert np.array_equal(np.sort(np.concatenate(folds)), np.arange(62))
+    for counts in [*(np.array([(labels[fold] == label).sum() for fold in folds]) for label in range(3)),
+                   np.array([len(fold) for fold in folds])]:  # fmt: skip
+        assert counts.max() - counts.min() <= 1
+    assert all(np.array_equal(a, b) for a, b in zip(folds, convex.folds(labels, n_splits, seed=0), strict=True))
+    assert not np.array_equal(folds[0], convex.folds(labels, n_splits, seed=1)[0])
 
 
 def test_the_hold_out_is_stratified_and_seeded() -> None:
