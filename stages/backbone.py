@@ -5,20 +5,45 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from torchvision import models
-from torchvision.models import ConvNeXt, EfficientNet, MobileNetV3, ResNet, Weights
 
 from stages.errors import InputError
 from stages.images import Preprocessing
 from stages.store import of_card
+
+
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Import torchvision here without PyTorch's compiler, which takes as long to import as PyTorch and is not used.
+
+    For one function of torchvision.ops, which asks when it is called, that whole compiler would be imported.
+    """
+    name = "torch._dynamo.utils"
+    if name in sys.modules:
+        yield
+        return
+    stand_in = ModuleType(name)
+    stand_in.__dict__["is_compile_supported"] = lambda kind: importlib.import_module(name).is_compile_supported(kind)
+    sys.modules[name] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+with without_compiler():
+    from torchvision import models
+    from torchvision.models import ConvNeXt, EfficientNet, MobileNetV3, ResNet, Weights
 
 LITE = "efficientnet_lite0"
 _FAMILIES = re.compile(r"(wide_)?resne(t|xt)\d+.*|mobilenet_v3_.*|efficientnet_b\d|convnext_.*")

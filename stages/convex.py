@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize, minimize_scalar
-from scipy.special import log_softmax
-from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from stages.errors import InputError
@@ -50,9 +48,16 @@ class Score:
     logits: Float
 
 
+def log_softmax(logits: NDArray[Any]) -> NDArray[Any]:
+    """Return the logarithms of the probabilities that logits stand for, (n, classes)."""
+    shifted: NDArray[Any] = logits - logits.max(axis=1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted
+
+
 def cross_entropy(logits: Float, labels: Labels) -> tuple[Float, Float]:
     """Return each row's cross-entropy in nats, (n,), and its slope by the logits, (n, classes)."""
-    log_p = log_softmax(logits, axis=1)
+    log_p = log_softmax(logits)
     rows = np.arange(len(labels)), labels
     slope = np.exp(log_p)
     slope[rows] -= 1
@@ -132,8 +137,7 @@ def cross_validate(problem: Problem, weight_decays: Sequence[float], n_splits: i
     smallest = int(np.bincount(labels).min())
     if smallest < n_splits:
         raise InputError(f"n_splits is {n_splits}, but the smallest class has {smallest} training pictures; lower it")
-    folds = StratifiedKFold(n_splits, shuffle=True, random_state=seed)
-    splits = [holdout for _, holdout in folds.split(np.zeros(len(labels)), labels)]
+    splits = folds(labels, n_splits, seed)
     scores = []
     heads: list[Head | None] = [None] * n_splits
     with progress(len(weight_decays) * n_splits, "cross-validation", "heads") as update:
@@ -155,6 +159,16 @@ def cross_validate(problem: Problem, weight_decays: Sequence[float], n_splits: i
     return scores
 
 
+def folds(labels: Labels, n_splits: int, seed: int) -> list[NDArray[np.int64]]:
+    """Deal the pictures out to folds, each class in turn and in random order; return the positions in each fold.
+
+    Stratified: of no class, nor in all, does a fold get two pictures more than another.
+    """
+    random = np.random.default_rng(seed)
+    dealt = np.concatenate([random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)])
+    return [np.sort(dealt[k::n_splits]) for k in range(n_splits)]
+
+
 def fit(
     problem: Problem, weight_decay: float, kept: NDArray[np.bool_] | None = None, start: Head | None = None
 ) -> tuple[Head, float]:
@@ -172,6 +186,8 @@ def fit(
         The head, for features as they are stored, and its loss on what it was fitted to.
 
     """
+    from scipy.optimize import minimize  # here, as `evaluate` needs this module, but not that one
+
     n, views, size = problem.inputs.shape
     n_classes = int(problem.labels.max()) + 1
     loss_of = LOSSES[problem.loss]
@@ -218,6 +234,7 @@ def calibrate(logits: Float, labels: Labels) -> float:
 
     Temperature scaling: Guo et al. 2017, arXiv:1706.04599, on logits of pictures that were not trained on.
     """
+    from scipy.optimize import minimize_scalar
 
     def loss(log_factor: float) -> float:
         return float(cross_entropy(logits * np.float32(np.exp(log_factor)), labels)[0].mean())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
-from scipy.special import log_softmax
-from scipy.stats import binomtest
-from sklearn.metrics import (
-    log_loss,
-    precision_recall_curve,
-    precision_recall_fscore_support,
-    roc_auc_score,
-    roc_curve,
-)
 
 from stages import params, processes
 from stages.atomic import replacing, write_json
+from stages.convex import Head, log_softmax
 from stages.errors import run
 from stages.params import Params
 from stages.processes import Processes
@@ -44,7 +37,7 @@ def main() -> None:
         scores = logits(given, card, split, these)
     if these.rank:
         return
-    probabilities = np.exp(log_softmax(scores.astype(np.float64), axis=1))
+    probabilities = np.exp(log_softmax(scores.astype(np.float64)))
     result = metrics(split.labels, probabilities, card["classes"])
     write_json(Path("metrics/evaluate.json"), result)
     write_predictions(Path("metrics/predictions.csv"), split, probabilities, card["classes"])
@@ -59,8 +52,6 @@ def logits(given: Params, card: dict[str, Any], split: Split, these: Processes) 
     """Return (pictures, classes): the layers above the cut on the stored inputs, the plain view."""
     file = Path("data/model/model.safetensors")
     if layers_above(card, card["cut"]) == ["head"]:
-        from stages.convex import Head
-
         tensors, (name,) = load_file(file), card["layers"]["head"]
         head = Head(tensors[f"{name}.weight"], tensors[f"{name}.bias"])
         return np.concatenate([head.logits(rows) for rows in split.plain()])
@@ -86,27 +77,30 @@ def metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float64], class
         classes: their names.
 
     Returns:
-        Top-1 accuracy with its 95% interval (Wilson 1927, doi:10.1080/01621459.1927.10502953), mean cross-entropy
-        in nats, expected calibration error (as in `reliability`), unweighted mean F1, area under the ROC curve
-        (unweighted mean, each class against the rest), n, and precision, recall, F1 and n of each class.
+        Top-1 accuracy with its 95% interval (as in `wilson`), mean cross-entropy in nats, expected calibration error
+        (as in `reliability`), unweighted mean F1, area under the ROC curve (unweighted mean, each class against the
+        rest), n, and precision, recall, F1 and n of each class.
 
     """
     predicted = probabilities.argmax(axis=1)
     right, n = int((predicted == labels).sum()), len(labels)
     low, high = wilson(right, n)
-    numbers = range(len(classes))
-    precision, recall, f1, counts = precision_recall_fscore_support(
-        labels, predicted, labels=numbers, zero_division=0.0
-    )
-    areas = [roc_auc_score(labels == number, probabilities[:, number]) for number in numbers]
+    # Of each class: pictures that are right, that are its own, that are predicted as it; never divided by 0.
+    hits = np.bincount(labels[predicted == labels], minlength=len(classes))
+    counts = np.bincount(labels, minlength=len(classes))
+    guesses = np.bincount(predicted, minlength=len(classes))
+    precision, recall = hits / np.maximum(guesses, 1), hits / np.maximum(counts, 1)
+    f1 = 2 * hits / np.maximum(guesses + counts, 1)
+    curves = [at_thresholds(labels == number, probabilities[:, number]) for number in range(len(classes))]
+    own = probabilities[np.arange(n), labels]
     return {
         "accuracy": right / n,
         "accuracy_low": low,
         "accuracy_high": high,
-        "loss": float(log_loss(labels, probabilities, labels=numbers)),
+        "loss": float(-np.log(np.maximum(own, np.finfo(np.float64).eps)).mean()),
         "calibration_error": sum(b.n / n * abs(b.accuracy - b.confidence) for b in reliability(labels, probabilities)),
         "macro_f1": float(f1.mean()),
-        "roc_auc": float(np.mean(areas)),
+        "roc_auc": float(np.mean([np.trapezoid(c.true_positive_rate, c.false_positive_rate) for c in curves])),
         "n": n,
         "classes": {
             name: {
@@ -121,9 +115,37 @@ def metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float64], class
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:
-    """Return the 95% interval of a share of `right` among `n`."""
-    interval = binomtest(right, n).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    """Return the 95% interval of a share of `right` among `n`: Wilson 1927, doi:10.1080/01621459.1927.10502953."""
+    share, z = right / n, 1.959963984540054  # the standard normal's 97.5th percentile
+    centre, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low, high = (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
+    return max(0.0, low) if right else 0.0, min(1.0, high) if right < n else 1.0
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Rates at every threshold on a class's probability, from none of the pictures to all; (thresholds + 1,) each.
+
+    At the first point, where nothing is predicted, precision is 1 by convention.
+    """
+
+    false_positive_rate: NDArray[np.float64]
+    true_positive_rate: NDArray[np.float64]  # = recall
+    precision: NDArray[np.float64]
+
+
+def at_thresholds(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> Curves:
+    """Return the rates at which pictures are found, (n,) that are `positive`, as the threshold on `score` falls."""
+    order = np.argsort(-score, kind="stable")
+    last = np.flatnonzero(np.diff(score[order], append=-np.inf))  # of pictures with the same score
+    hits = np.concatenate([[0], np.cumsum(positive[order])[last]])
+    found = np.concatenate([[0], last + 1])
+    n_positive = int(positive.sum())
+    return Curves(
+        (found - hits) / max(len(positive) - n_positive, 1),
+        hits / max(n_positive, 1),
+        np.where(found, hits / np.maximum(found, 1), 1.0),
+    )
 
 
 @dataclass(frozen=True)
@@ -165,10 +187,9 @@ def plots(folder: Path, labels: NDArray[np.int64], probabilities: NDArray[np.flo
     roc: list[tuple[str, int, float, float]] = []
     recall_precision: list[tuple[str, int, float, float]] = []
     for number, name in enumerate(classes):
-        false_positive, true_positive, _ = roc_curve(labels == number, probabilities[:, number])
-        roc += [(name, *point) for point in _thinned(false_positive, true_positive)]
-        precision, recall, _ = precision_recall_curve(labels == number, probabilities[:, number])
-        recall_precision += [(name, *point) for point in _thinned(recall, precision)]
+        curves = at_thresholds(labels == number, probabilities[:, number])
+        roc += [(name, *point) for point in _thinned(curves.false_positive_rate, curves.true_positive_rate)]
+        recall_precision += [(name, *point) for point in _thinned(curves.true_positive_rate, curves.precision)]
     _write_csv(folder / "roc.csv", ("class", "point", "false_positive_rate", "true_positive_rate"), roc)
     _write_csv(folder / "precision_recall.csv", ("class", "point", "recall", "precision"), recall_precision)
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dvclive.live import Live
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
-from stages import params, processes
+from stages import convex, params, processes
 from stages.atomic import replacing, write_json
 from stages.errors import InputError, run
 from stages.params import ByEpochs, Params, ToConvergence
 from stages.processes import Processes
 from stages.store import Split, layers_above, of_card, read_card
+
+if TYPE_CHECKING:
+    from dvclive.live import Live
 
 Tensors = dict[str, NDArray[Any]]
 CURVES = ("train/loss", "train/accuracy", "holdout/loss", "holdout/accuracy", "learning_rate")  # plotted by dvc.yaml
@@ -30,8 +32,7 @@ def main() -> None:
     card = read_card(Path("data/features"))
     split = Split(Path("data/features/train"))
     if isinstance(given.chosen, ToConvergence):
-        with live_curves() as live:
-            tensors, chosen, accuracy = to_convergence(given, given.chosen, split, card, live)
+        tensors, chosen, accuracy = to_convergence(given, given.chosen, split, card)
     else:
         if processes.launched(given.launch, "train"):
             return
@@ -52,7 +53,7 @@ def main() -> None:
 
 
 def to_convergence(
-    given: Params, strategy: ToConvergence, split: Split, card: dict[str, Any], live: Live
+    given: Params, strategy: ToConvergence, split: Split, card: dict[str, Any]
 ) -> tuple[Tensors, dict[str, Any], float]:
     """Fit a linear head, with the weight decay that cross-validation finds best; curves are over weight decays.
 
@@ -60,8 +61,6 @@ def to_convergence(
         The whole network's tensors, what was chosen, and the cross-validated top-1 accuracy.
 
     """
-    from stages import convex
-
     if layers_above(card, card["cut"]) != ["head"]:
         raise InputError(
             f"strategies.{given.strategy}.solver: lbfgs fits the head alone, and there are other layers above "
@@ -74,16 +73,18 @@ def to_convergence(
             f"weight decay {score.weight_decay:g}: train loss {score.train_loss:.4f}; "
             f"cross-validated loss {score.holdout_loss:.4f}, accuracy {score.holdout_accuracy:.4f}"
         )
-        curves = {
-            "weight_decay": score.weight_decay,
-            "train/loss": score.train_loss,
-            "holdout/loss": score.holdout_loss,
-            "holdout/accuracy": score.holdout_accuracy,
-        }
-        _log(live, curves)
     best = min(scores, key=lambda score: score.holdout_loss)
     chosen = {"weight_decay": best.weight_decay}
-    _conclude(live, chosen, best.holdout_loss, best.holdout_accuracy)
+    curves = {
+        "weight_decay": [score.weight_decay for score in scores],
+        "train/loss": [score.train_loss for score in scores],
+        "holdout/loss": [score.holdout_loss for score in scores],
+        "holdout/accuracy": [score.holdout_accuracy for score in scores],
+    }
+    with replacing(Path("metrics/train")) as folder:
+        for curve in (*curves, *CURVES):
+            write_curve(folder / f"plots/metrics/{curve}.tsv", curves.get(curve, []))
+        write_json(folder / "metrics.json", summary(chosen, best.holdout_loss, best.holdout_accuracy))
     head, _ = convex.fit(problem, best.weight_decay)
     if strategy.loss == "hinge":
         head = head.times(convex.calibrate(best.logits, split.labels))
@@ -131,36 +132,38 @@ def by_epochs(
     number, best = epochs.fit(network, split, card, given, strategy, these=these, report=report)
     chosen = {"epoch": number}
     if live:
-        _conclude(live, chosen, best.holdout_loss, best.holdout_accuracy)
+        live.summary = summary(chosen, best.holdout_loss, best.holdout_accuracy)
     tensors = {name: value.cpu().contiguous().numpy() for name, value in network.state_dict().items()}
     return tensors, chosen, best.holdout_accuracy
 
 
 def live_curves() -> Live:
     """Open metrics/train for curves that can be watched while they grow."""
+    from dvclive.live import Live  # here, as a head takes less time than to import it
+
     return Live("metrics/train", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
 
 
 def _log(live: Live, curves: Mapping[str, float]) -> None:
     for name, value in curves.items():
-        live.log_metric(name, float(f"{value:.6g}"))
+        live.log_metric(name, _rounded(value))
     live.next_step()  # type: ignore[no-untyped-call]
 
 
-def _conclude(live: Live, chosen: Mapping[str, float], loss: float, accuracy: float) -> None:
-    """Leave in metrics/train/metrics.json what was chosen and how it did, instead of the last point of the curves.
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
 
-    A curve that this solver does not have becomes an empty table: of a missing one DVC complains.
-    """
-    for curve in CURVES:
-        path = Path(live.plots_dir, "metrics", f"{curve}.tsv")
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"step\t{path.stem}\n", encoding="utf-8")
-    live.summary = {
-        "chosen": dict(chosen),
-        "holdout": {"loss": round(loss, 6), "accuracy": round(accuracy, 6)},
-    }
+
+def write_curve(path: Path, points: Sequence[float]) -> None:
+    """Write a curve as DVCLive does; one that a solver does not have is an empty table, as of none DVC complains."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [("step", path.stem), *((str(step), str(_rounded(point))) for step, point in enumerate(points))]
+    path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def summary(chosen: Mapping[str, float], loss: float, accuracy: float) -> dict[str, Any]:
+    """Return what metrics/train/metrics.json says: what was chosen, and how it did on held-out training pictures."""
+    return {"chosen": dict(chosen), "holdout": {"loss": round(loss, 6), "accuracy": round(accuracy, 6)}}
 
 
 if __name__ == "__main__":

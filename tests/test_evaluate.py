@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
+from sklearn import metrics
 
 from stages import evaluate
 from stages.predict import Prediction, predict
@@ -24,6 +26,39 @@ def test_the_calibration_error_is_what_the_paper_defines() -> None:
     assert [b.accuracy for b in bins] == pytest.approx([0.5, 1])
     result = evaluate.metrics(labels, np.stack([first, 1 - first], axis=1), ["a", "b"])
     assert result["calibration_error"] == pytest.approx(2 / 5 * 0.15)
+
+
+@pytest.mark.parametrize("decimals", [1, 6])  # with one decimal, most probabilities occur several times
+def test_metrics_are_scikit_learns(decimals: int) -> None:
+    random = np.random.default_rng(decimals)
+    probabilities = random.dirichlet(np.ones(4), size=300).round(decimals)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    labels = np.where(random.uniform(size=300) < 0.3, probabilities.argmax(axis=1), random.integers(3, size=300))
+    labels[0] = 3
+    result = evaluate.metrics(labels, probabilities, [*"abcd"])
+    report = metrics.classification_report(labels, probabilities.argmax(axis=1), output_dict=True, zero_division=0.0)
+    for number, name in enumerate("abcd"):
+        theirs = report[str(number)]
+        wanted = {"precision": theirs["precision"], "recall": theirs["recall"], "f1": theirs["f1-score"]}
+        assert result["classes"][name] == pytest.approx(wanted | {"n": theirs["support"]})
+        positive, score = labels == number, probabilities[:, number]
+        curves = evaluate.at_thresholds(positive, score)
+        false_positive, true_positive, _ = metrics.roc_curve(positive, score, drop_intermediate=False)
+        assert curves.false_positive_rate == pytest.approx(false_positive)
+        assert curves.true_positive_rate == pytest.approx(true_positive)
+        precision, recall, _ = metrics.precision_recall_curve(positive, score)
+        assert curves.precision == pytest.approx(precision[::-1])
+        assert curves.true_positive_rate == pytest.approx(recall[::-1])
+    assert result["macro_f1"] == pytest.approx(report["macro avg"]["f1-score"])
+    assert result["loss"] == pytest.approx(metrics.log_loss(labels, probabilities))
+    areas = [metrics.roc_auc_score(labels == number, probabilities[:, number]) for number in range(4)]
+    assert result["roc_auc"] == pytest.approx(np.mean(areas))
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (0, 40), (144, 153), (1000, 1000), (7, 13)])
+def test_the_interval_is_scipys(right: int, n: int) -> None:
+    theirs = binomtest(right, n).proportion_ci(0.95, method="wilson")
+    assert evaluate.wilson(right, n) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
 def test_a_probability_on_an_edge_is_in_the_lower_bin() -> None:
