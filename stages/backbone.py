@@ -225,8 +225,7 @@ def check(state: Mapping[str, torch.Tensor], name: str, where: str) -> None:
         InputError: with the first tensor that is missing, surplus, of another shape or not finite.
 
     """
-    with torch.device("meta"):
-        network = build(name, 1)
+    network = build(name, 1)  # not on the meta device, where drawing random weights needs PyTorch's compiler
     expected, (head,) = network.state_dict(), modules(network)["head"]
     advice = "set backbone.name to what it is"
     for key in sorted(expected.keys() - state.keys()):
@@ -249,8 +248,7 @@ def canonical(state: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.T
     """
     if name != LITE or "_conv_stem.weight" not in state:
         return dict(state)
-    with torch.device("meta"):
-        stages = layers(build(name, 1))
+    stages = layers(build(name, 1))
     blocks = [
         (f"blocks.{stage}.{number}", hasattr(block, "conv_pwl"))
         for stage in range(7)

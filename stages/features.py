@@ -34,22 +34,26 @@ def main() -> None:
     card |= {"layers": chain(card, given.chosen), "cut": given.chosen.cut, "precision": given.precision}
     preprocessing = Preprocessing(**card["preprocessing"])
     classes = sorted(folder.name for folder in Path("data/images/train").iterdir())
-    encoder = None
     with processes.together() as these, these.replacing(Path("data/features")) as target:
+        names: dict[str, list[str]] = {}
+        squares: dict[str, Iterator[NDArray[np.uint8]]] = {}
+        mine: dict[str, range] = {}
+        for split in ("train", "val"):
+            folder = Path("data/images") / split
+            names[split] = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+            mine[split] = these.share(len(names[split]), BATCH * GPU_BATCHES)
+            own = names[split][mine[split].start : mine[split].stop]
+            squares[split] = images.squares(folder, own, preprocessing, BATCH)
+        encoder = make_encoder(given, card)  # while the first pictures are being decoded
         for split, views in (("train", given.chosen.views), ("val", None)):
             started = time.perf_counter()
-            folder = Path("data/images") / split
-            names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-            mine = these.share(len(names), BATCH * GPU_BATCHES)
-            squares = images.squares(folder, names[mine.start : mine.stop], preprocessing, BATCH)
-            encoder = encoder or make_encoder(given, card)  # while the first pictures are being decoded
             if these.rank == 0:
-                labels = np.array([classes.index(name.partition("/")[0]) for name in names], dtype=np.int64)
-                Split.write_names(target / split, labels, names)
+                labels = np.array([classes.index(name.partition("/")[0]) for name in names[split]], dtype=np.int64)
+                Split.write_names(target / split, labels, names[split])
             these.meet()
-            batches = encoded(squares, mine, encoder, views, what=f"features {split}")
-            shape = Split.write_inputs(target / split, len(names), batches)
-            print(f"{split}: {shape}, {len(mine) / (time.perf_counter() - started):.0f} pictures a second")
+            batches = encoded(squares[split], mine[split], encoder, views, what=f"features {split}")
+            shape = Split.write_inputs(target / split, len(names[split]), batches)
+            print(f"{split}: {shape}, {len(mine[split]) / (time.perf_counter() - started):.0f} pictures a second")
         if these.rank == 0:
             write_json(target / "card.json", {**card, "classes": classes})
 

@@ -224,3 +224,18 @@ def test_a_stage_depends_on_the_modules_it_imports(stage: str) -> None:
 def test_torch_is_not_imported_where_it_is_not_needed(stage: str) -> None:
     code = f"import sys, stages.{stage}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_compiler_is_not_imported(weights: Path) -> None:
+    """It takes as long to import as the rest of PyTorch."""
+    code = """if True:
+        import sys, torch
+        from stages import backbone
+        backbone.check(torch.load(sys.argv[1], weights_only=True), "resnet18", "a file")
+        backbone.preprocessing("resnet18", ["IMAGENET1K_V1"])
+        before = "torch._dynamo" in sys.modules
+        from torchvision.ops import roi_align  # it has its compiler as soon as it asks
+        assert sys.modules["torchvision.ops.roi_align"].is_compile_supported("cpu") in (True, False)
+        sys.exit(before or "torch._dynamo" not in sys.modules)
+    """
+    assert subprocess.run([sys.executable, "-c", code, str(weights)], cwd=ROOT, check=False).returncode == 0
