@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.checkout import Checkout
@@ -25,16 +26,26 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="ResNet-18 weights")
     parser.add_argument("sizes", type=int, nargs="+", help="numbers of pictures")
     given = parser.parse_args()
-    print(table(given.images.resolve(), given.weights.resolve(), given.sizes))
+    print(table(measure(given.images.resolve(), given.weights.resolve(), given.sizes)))
 
 
-def table(images: Path, weights: Path, sizes: Iterable[int]) -> str:
-    """Run the pipeline once for each size, and return what it cost as a Markdown table."""
-    rows = [
-        "| pictures | features, ms a picture | train, s | DVC's own, s (ms a picture) | nothing to do, s "
-        "| features, peak MiB | train, peak MiB | data/, MiB |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+@dataclass(frozen=True)
+class Size:
+    """What one number of pictures cost: seconds, peak memory and disk in MiB."""
+
+    pictures: int
+    features: float
+    train: float
+    own: float  # DVC's: what remains of the command beside the stages
+    idle: float
+    features_mib: float
+    train_mib: float
+    disk_mib: float
+
+
+def measure(images: Path, weights: Path, sizes: Iterable[int]) -> list[Size]:
+    """Run the pipeline for each number of pictures, from an empty cache to metrics, and again with nothing to do."""
+    found = []
     for n in sizes:
         with tempfile.TemporaryDirectory() as folder:
             many = Path(folder) / "many"
@@ -47,14 +58,35 @@ def table(images: Path, weights: Path, sizes: Iterable[int]) -> str:
             seconds = checkout.run("dvc", "repro", "evaluate")
             idle = checkout.run("dvc", "repro", "evaluate")
             costs = {cost["stage"].removeprefix("stages."): cost for cost in checkout.costs()}
-            own = seconds - sum(cost["seconds"] for cost in costs.values())
-            disk = sum(file.stat().st_size for file in (checkout.folder / "data").rglob("*") if file.is_file())
-            rows.append(
-                f"| {n} | {1000 * costs['features']['seconds'] / n:.2f} | {costs['train']['seconds']:.1f} "
-                f"| {own:.1f} ({1000 * own / n:.2f}) | {idle:.2f} | {costs['features']['mib']:.0f} "
-                f"| {costs['train']['mib']:.0f} | {disk / 2**20:.0f} |"
+            size = Size(
+                n,
+                features=costs["features"]["seconds"],
+                train=costs["train"]["seconds"],
+                own=seconds - sum(cost["seconds"] for cost in costs.values()),
+                idle=idle,
+                features_mib=costs["features"]["mib"],
+                train_mib=costs["train"]["mib"],
+                disk_mib=sum(file.stat().st_size for file in (checkout.folder / "data").rglob("*") if file.is_file())
+                / 2**20,
             )
-            print(rows[-1], {name: round(cost["seconds"], 1) for name, cost in costs.items()}, file=sys.stderr)
+            print(size, {name: round(cost["seconds"], 1) for name, cost in costs.items()}, file=sys.stderr, flush=True)
+            found.append(size)
+    return found
+
+
+def table(sizes: Iterable[Size]) -> str:
+    """Return what was measured as a Markdown table."""
+    rows = [
+        "| pictures | features, ms a picture | train, s | DVC's own, s (ms a picture) | nothing to do, s "
+        "| features, peak MiB | train, peak MiB | data/, MiB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    rows += [
+        f"| {size.pictures:,} | {1000 * size.features / size.pictures:.2f} | {size.train:.1f} "
+        f"| {size.own:.1f} ({1000 * size.own / size.pictures:.2f}) | {size.idle:.2f} | {size.features_mib:.0f} "
+        f"| {size.train_mib:.0f} | {size.disk_mib:.0f} |"
+        for size in sizes
+    ]
     return "\n".join(rows)
 
 

@@ -129,6 +129,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> dict[st
     return observe(Checkout(folder, home), pictures, weights)
 
 
+@pytest.mark.xdist_group("reruns")
 def test_the_table_is_what_dvc_does(observed: dict[str, Runs]) -> None:
     assert rows(TABLE.read_text()) == observed
 
@@ -170,6 +171,7 @@ EDITS: list[Callable[[str], str]] = [
 ]
 
 
+@pytest.mark.xdist_group("reruns")
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edited_row_is_noticed(observed: dict[str, Runs], edit: Callable[[str], str]) -> None:
     text = TABLE.read_text()
