@@ -32,9 +32,11 @@ def halted(checkout: Checkout, stage: str) -> Iterator[int]:
     wait_for((checkout.folder / f"data/{stage}.tmp").exists)
     (process,) = stage_processes(checkout)
     process.suspend()
-    yield process.pid
-    process.resume()
-    process.wait(60)
+    try:
+        yield process.pid
+    finally:
+        process.resume()
+        process.wait(60)
 
 
 def test_a_stage_beside_itself_and_beside_an_orphan(

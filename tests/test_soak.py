@@ -39,6 +39,8 @@ HITS = [
     ("all", signal.SIGKILL), ("all", signal.SIGINT), ("stage", signal.SIGKILL), ("dvc", signal.SIGKILL),
     ("all", signal.SIGTERM), ("all", signal.SIGHUP),
 ]  # fmt: skip
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as under nohup, and so by what is started here
+    HITS.pop()
 
 
 @dataclass
@@ -121,8 +123,8 @@ class Soak:
     refused: int = 0
     recovered: int = 0
 
-    def disturb(self, wanted: str, who: str, number: signal.Signals) -> str:
-        """Run dvc, and hit it at a random moment of a stage (or of one after it); return the stage, "" if it ended."""
+    def disturb(self, wanted: str, who: str, number: signal.Signals) -> None:
+        """Run dvc, and hit it at a random moment of a stage, or of one after it, if it has not ended by then."""
         order = [START, *STAGES]
         while True:
             run = Run(self.checkout, self.logs / f"{self.counts.total()}.log")
@@ -136,17 +138,20 @@ class Soak:
                 break
             if "is under way here" not in run.printed():
                 assert run.process.returncode == 0, run.printed()
-                return ""
+                return
             self.refused += 1  # by what outlived its dvc: once it has ended, again
             assert run.process.returncode, run.printed()
             psutil.wait_procs(stage_processes(self.checkout), timeout=60)
         stages = stage_processes(self.checkout)
+        if who == "stage" and not stages:
+            who = "dvc"  # which is at work before and after it
         if who == "all":
             os.killpg(run.process.pid, number)
         else:
             for process in stages if who == "stage" else [psutil.Process(run.process.pid)]:
                 process.send_signal(number)
-        run.process.wait(60)
+        if run.process.wait(60) == 0:
+            return  # it had just ended
         if who != "dvc":
             psutil.wait_procs(stages, timeout=60)
         name = run.stage()
@@ -157,7 +162,6 @@ class Soak:
             for output in OUTPUTS[name]:
                 whole = {path for path in self.expected if path == output or path.startswith(f"{output}/")}
                 assert whole & found.keys() in (whole, set()), (name, output)
-        return name
 
     def recover(self) -> None:
         """Let dvc run undisturbed, and compare every byte."""
