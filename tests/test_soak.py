@@ -39,8 +39,8 @@ HITS = [
     ("all", signal.SIGKILL), ("all", signal.SIGINT), ("stage", signal.SIGKILL), ("dvc", signal.SIGKILL),
     ("all", signal.SIGTERM), ("all", signal.SIGHUP),
 ]  # fmt: skip
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as under nohup, and so by what is started here
-    HITS.pop()
+# Under nohup, or behind a script's &, some are ignored, and so they are by what is started here.
+HITS = [hit for hit in HITS if signal.getsignal(hit[1]) is not signal.SIG_IGN]
 
 
 @dataclass
@@ -123,40 +123,38 @@ class Soak:
     refused: int = 0
     recovered: int = 0
 
-    def disturb(self, wanted: str, who: str, number: signal.Signals) -> None:
-        """Run dvc, and hit it at a random moment of a stage, or of one after it, if it has not ended by then."""
+    def reach(self, wanted: str) -> Run:
+        """Run dvc until a random moment of a stage, or of one after it where that one is done."""
         order = [START, *STAGES]
         while True:
             run = Run(self.checkout, self.logs / f"{self.counts.total()}.log")
             while order.index(run.stage()) < order.index(wanted) and run.goes_on():
                 pass
-            reached = run.stage()
-            moment = time.monotonic() + self.dice.uniform(0, self.seconds[reached])
+            moment = time.monotonic() + self.dice.uniform(0, self.seconds[run.stage()])
             while time.monotonic() < moment and run.goes_on():
                 pass
-            if run.process.poll() is None:
-                break
-            if "is under way here" not in run.printed():
-                assert run.process.returncode == 0, run.printed()
-                return
+            if not run.process.returncode:
+                return run
+            assert "is under way here" in run.printed(), run.printed()
             self.refused += 1  # by what outlived its dvc: once it has ended, again
-            assert run.process.returncode, run.printed()
             psutil.wait_procs(stage_processes(self.checkout), timeout=60)
+
+    def hit(self, run: Run, who: str, number: signal.Signals) -> None:
+        """Send a signal, and look at what has been left."""
         stages = stage_processes(self.checkout)
         if who == "stage" and not stages:
             who = "dvc"  # which is at work before and after it
-        if who == "all":
+        if run.process.poll() is None and who == "all":
             os.killpg(run.process.pid, number)
-        else:
+        elif run.process.poll() is None:
             for process in stages if who == "stage" else [psutil.Process(run.process.pid)]:
                 process.send_signal(number)
         if run.process.wait(60) == 0:
             return  # it had just ended
-        if who != "dvc":
-            psutil.wait_procs(stages, timeout=60)
         name = run.stage()
         self.counts[name, f"{number.name} to {who}"] += 1
-        if stages and name != START and who != "dvc":  # it was at work itself: what has its name is whole
+        if who != "dvc" and name != START and stages:  # it was at work itself: what has its name is whole
+            psutil.wait_procs(stages, timeout=60)
             found = contents(self.checkout.folder, *OUTPUTS[name])
             assert found.items() <= self.expected.items(), (name, who, number)
             for output in OUTPUTS[name]:
@@ -196,7 +194,7 @@ def test_kills(
         forget(checkout)
         for wanted in [START, *STAGES]:
             if soak.counts.total() < KILLS:
-                soak.disturb(wanted, *HITS[soak.counts.total() % len(HITS)])
+                soak.hit(soak.reach(wanted), *HITS[soak.counts.total() % len(HITS)])
         soak.recover()
     with capsys.disabled():
         print(f"\nseed {SEED}: {soak.counts.total()} kills, {soak.refused} runs refused beside one that lived on,")
