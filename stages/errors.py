@@ -34,9 +34,10 @@ def run(main: Callable[[], None]) -> NoReturn:
         where = f": {error.filename}" if error.filename else ""
         print(f"{program}: {error.strerror or error}{where}", file=sys.stderr)
         sys.exit(1)
-    except (MemoryError, RuntimeError) as error:
-        # PyTorch has no class of its own for a CPU's memory.
-        if not isinstance(error, MemoryError) and not re.search("can't allocate memory|out of memory", str(error)):
+    except (MemoryError, RuntimeError, ImportError) as error:
+        # PyTorch has no class of its own for a CPU's memory, and a library that finds none cannot be imported.
+        lacking = "can't allocate memory|out of memory|failed to map segment|can't start new thread"
+        if not isinstance(error, MemoryError) and not re.search(lacking, str(error), re.IGNORECASE):
             raise
         print(
             f"{program}: out of memory; end other programs, or take a smaller backbone or batch_size, and run it again",

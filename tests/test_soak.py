@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -148,7 +149,8 @@ class Soak:
             os.killpg(run.process.pid, number)
         elif run.process.poll() is None:
             for process in stages if who == "stage" else [psutil.Process(run.process.pid)]:
-                process.send_signal(number)
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
         if run.process.wait(60) == 0:
             return  # it had just ended
         name = run.stage()
