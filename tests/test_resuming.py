@@ -17,6 +17,7 @@ import torch
 from stages import checkpoint
 from tests.conftest import Checkout
 from tests.test_processes import TWO
+from tests.test_soak import SOAK
 
 EPOCHS = 5
 KEPT = "data/checkpoint.pt"
@@ -142,7 +143,7 @@ def test_any_damage_is_noticed(in_tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "of a training with another seed" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("launch", [None, TWO])
+@pytest.mark.parametrize("launch", [None, TWO] if SOAK else [TWO])
 def test_dropout_and_several_processes(prepared: Checkout, launch: str | None) -> None:
     prepared.set(
         backbone__name="mobilenet_v3_small", strategies__partial__init="random", strategies__partial__freeze="layer8",

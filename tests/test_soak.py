@@ -23,7 +23,8 @@ import pytest
 
 from tests.conftest import STAGES, Checkout
 
-KILLS = int(os.environ.get("SOAK_KILLS", "8"))
+SOAK = "SOAK_KILLS" in os.environ  # also what other tests go by
+KILLS = int(os.environ.get("SOAK_KILLS", "5"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
 START = "dvc's start"
 OUTPUTS = {
