@@ -8,7 +8,7 @@ SAMPLE := data/sample.zip
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo repro experiments report bench test lint format lock clean
+.PHONY: help demo repro experiments report bench test soak lint format lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ report: $(INSTALLED)  ## Write what the last run came to: report/index.html, and
 
 test: $(INSTALLED) lint  ## Check formatting, style and types, then run the tests
 	pytest
+
+soak: $(INSTALLED)  ## Damage 20000 archives and pictures, kill the pipeline 100 times (hours)
+	FUZZ_EXAMPLES=20000 SOAK_KILLS=100 pytest tests/test_fuzz.py tests/test_resuming.py tests/test_at_once.py \
+		tests/test_machines.py tests/test_determinism.py tests/test_soak.py
 
 lint: $(INSTALLED)  ## Check formatting, style and types
 	ruff format --check .

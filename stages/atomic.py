@@ -18,15 +18,17 @@ def replacing(target: Path) -> Iterator[Path]:
     what a killed run left behind is removed by the next one.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_name(target)
+    temporary, old = temporary_name(target), target.with_name(target.name + ".old")
     _remove(temporary)
+    _put_back(old, target)
     try:
         yield temporary
-        if temporary.is_dir():
-            _remove(target)  # a folder cannot be renamed over one that is not empty
+        if temporary.is_dir() and target.is_dir():  # a folder cannot be renamed over one that is not empty
+            target.replace(old)
         temporary.replace(target)
     finally:
         _remove(temporary)
+        _put_back(old, target)
 
 
 def temporary_name(target: Path) -> Path:
@@ -49,6 +51,13 @@ def _rounded(content: Any) -> Any:  # noqa: ANN401
     if isinstance(content, list | tuple):
         return [_rounded(value) for value in content]
     return content
+
+
+def _put_back(old: Path, target: Path) -> None:
+    """Give a folder its name again where nothing has got it instead; else it is no longer needed."""
+    if old.exists() and not target.exists():
+        old.replace(target)
+    _remove(old)
 
 
 def _remove(path: Path) -> None:

@@ -15,6 +15,7 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 from stages import backbone, convex, device
+from stages.checkpoint import Checkpoint
 from stages.errors import InputError
 from stages.images import Preprocessing
 from stages.params import Augment, ByEpochs, Cosine, Params, Step
@@ -89,6 +90,7 @@ def fit(
     strategy: ByEpochs,
     *,
     these: Processes,
+    checkpoint: Checkpoint,
     report: Callable[[int, Epoch], None],
 ) -> tuple[int, Epoch]:
     """Train the layers above the frozen ones in place and leave `network` as it was after its best epoch.
@@ -104,6 +106,8 @@ def fit(
         strategy: the chosen block.
         these: the processes that share each batch. Each normalises its own part (batch norm), so that the result
             depends a little on their number.
+        checkpoint: written by the first of them after every epoch; where it holds some already, training goes on after
+            these, and ends as if it had never been interrupted.
         report: called after every epoch, with its number from 1 and what it came to.
 
     Returns:
@@ -120,17 +124,26 @@ def fit(
     n_batches = math.ceil(len(kept) / strategy.batch_size)
     if len(kept) // n_batches < 2 * these.size:
         raise InputError(f"batch_size is {strategy.batch_size}, too few for {these.size} processes; raise it")
-    if strategy.head == "fitted":
+    done = checkpoint.read()
+    if strategy.head == "fitted" and not done:
         fit_head(trained, inputs, kept, strategy)
-
     step = BatchStep(trained, inputs, loss_of, strategy, params.seed)
+    past: list[Epoch] = []
+    best: dict[str, torch.Tensor] = {}
+    if done:
+        step.load_state_dict(done["step"])
+        best = done["best"]
+        for number, values in enumerate(done["past"], start=1):
+            past.append(Epoch(**values))
+            report(number, past[-1])
+        print(f"resuming after epoch {len(past)} of {strategy.epochs}", flush=True)
     rates = torch.optim.lr_scheduler.LambdaLR(
-        step.optimiser, lambda done: learning_rate_factor(strategy.schedule, done / n_batches, strategy.epochs)
+        step.optimiser,
+        lambda steps: learning_rate_factor(strategy.schedule, steps / n_batches, strategy.epochs),
+        last_epoch=len(past) * n_batches - 1,  # what is an epoch there is a batch here
     )
-    best: tuple[int, Epoch] | None = None
-    best_state: dict[str, torch.Tensor] = {}
-    with progress(strategy.epochs * n_batches, "train", "batches") as update:
-        for epoch in range(1, strategy.epochs + 1):
+    with progress(strategy.epochs * n_batches, "train", "batches", done=len(past) * n_batches) as update:
+        for epoch in range(len(past) + 1, strategy.epochs + 1):
             trained.train()
             order = np.random.default_rng((params.seed, epoch)).permutation(kept)
             sums = torch.zeros(2, device=where)
@@ -147,17 +160,19 @@ def fit(
             if not all(map(math.isfinite, asdict(result).values())):
                 raise InputError(f"the loss is no longer a number in epoch {epoch}; lower learning_rate")
             report(epoch, result)
-            if best is None or result.holdout_loss < best[1].holdout_loss:
-                best = epoch, result
-                best_logits = logits
-                best_state = {key: value.cpu().clone() for key, value in trained.state_dict().items()}
-    assert best is not None
-    trained.load_state_dict(best_state)
+            state = step.state_dict()
+            if all(result.holdout_loss < earlier.holdout_loss for earlier in past):
+                best = state["trained"]
+            past.append(result)
+            if these.rank == 0:
+                checkpoint.write({"step": state, "best": best, "past": list(map(asdict, past))})
+    trained.load_state_dict(best)
     if strategy.loss == "hinge":
-        factor = convex.calibrate(best_logits.cpu().numpy(), split.labels[held_out])
+        factor = convex.calibrate(predict(trained, inputs, held_out).cpu().numpy(), split.labels[held_out])
         for tensor in trained[-1].parameters():
             tensor.data *= factor
-    return best
+    number = min(range(len(past)), key=lambda number: past[number].holdout_loss)
+    return number + 1, past[number]
 
 
 class BatchStep:
@@ -168,6 +183,7 @@ class BatchStep:
         self.loss_of = loss_of
         self.strategy = strategy
         self.seed = seed
+        self.trained = trained
         self.shared = trained if inputs.these.size == 1 else nn.parallel.DistributedDataParallel(trained)
         self.optimiser = _optimiser(trained, strategy)
 
@@ -186,6 +202,28 @@ class BatchStep:
         (loss * part).backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return torch.stack([loss.detach() * len(pictures), (logits.argmax(dim=1) == labels).sum()])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the next step depends on: a copy of what is trained, and, not copied, the optimiser's state.
+
+        "random" is what dropout and stochastic depth draw from, on the CPU and on a GPU: uint8 (processes, ...).
+        """
+        where, these = self.inputs.where, self.inputs.these
+        random = [torch.get_rng_state(), *([torch.cuda.get_rng_state(where)] if where.type == "cuda" else [])]
+        return {
+            "trained": {key: value.cpu().clone() for key, value in self.trained.state_dict().items()},
+            "optimiser": self.optimiser.state_dict(),
+            "random": [torch.from_numpy(these.collect(state.numpy()[None])) for state in random],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was called."""
+        self.trained.load_state_dict(state["trained"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        of_cpu, *of_gpu = (states[self.inputs.these.rank].clone() for states in state["random"])  # no views
+        torch.set_rng_state(of_cpu)
+        for of in of_gpu:
+            torch.cuda.set_rng_state(of, self.inputs.where)
 
 
 @dataclass(frozen=True)

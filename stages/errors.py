@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NoReturn
+
+STAGES = ("download", "unzip", "weights", "features", "train", "evaluate", "explain")
 
 
 class InputError(Exception):
@@ -15,12 +20,13 @@ class InputError(Exception):
 def run(main: Callable[[], None]) -> NoReturn:
     """Run a program's `main` and exit: 0 when all went well, 1 with a sentence on bad input, 130 on Ctrl-C.
 
-    Errors of the operating system (a full disk, a folder that may not be written) are the user's to mend too,
-    so they get a sentence; any other exception is a defect of this project and keeps its traceback.
+    Errors of the operating system (a full disk, a folder that may not be written) and too little memory are the
+    user's to mend too, so they get a sentence; any other exception is a defect of this project and keeps its traceback.
     """
     program = Path(sys.argv[0]).stem
     try:
-        main()
+        with alone(program) if program in STAGES and "WORLD_SIZE" not in os.environ else nullcontext():
+            main()
     except InputError as error:
         print(f"{program}: {error}", file=sys.stderr)
         sys.exit(1)
@@ -28,7 +34,44 @@ def run(main: Callable[[], None]) -> NoReturn:
         where = f": {error.filename}" if error.filename else ""
         print(f"{program}: {error.strerror or error}{where}", file=sys.stderr)
         sys.exit(1)
+    except (MemoryError, RuntimeError, ImportError) as error:
+        # PyTorch has no class of its own for a CPU's memory, and a library that finds none cannot be imported.
+        lacking = "can't allocate memory|out of memory|failed to map segment|can't start new thread"
+        if not isinstance(error, MemoryError) and not re.search(lacking, str(error), re.IGNORECASE):
+            raise
+        print(
+            f"{program}: out of memory; end other programs, or take a smaller backbone or batch_size, and run it again",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     except KeyboardInterrupt:
         print(f"{program}: interrupted; nothing half-done was kept, run it again", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
+
+
+@contextmanager
+def alone(stage: str) -> Iterator[None]:
+    """Keep any other stage from running in this checkout: they write each other's inputs.
+
+    Raises:
+        InputError: one is running, such as one that outlived the `dvc repro` that started it.
+
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with Path("data/.lock").open("a+", encoding="utf-8") as file:  # locked while it is open: no lock outlives a process
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise InputError(
+                f"{file.read() or 'a stage'} is under way here; wait for it to end or stop it, then run this again"
+            ) from None
+        file.truncate(0)
+        file.write(f"{stage} (process {os.getpid()})")
+        file.flush()
+        yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import shlex
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ from stages.errors import InputError, run
 
 if TYPE_CHECKING:
     from torch import nn
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 def launched(command: str | None, stage: str) -> bool:
@@ -61,6 +64,7 @@ def launched(command: str | None, stage: str) -> bool:
 
 def main() -> None:
     """Do what torchrun does with the command line."""
+    die_with_parent()
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
@@ -77,6 +81,12 @@ def main() -> None:
             f"process {first} of {arguments.training_script} {how}, and the others were stopped; "
             f"nothing half-done was kept, run it again"
         ) from None
+
+
+def die_with_parent() -> None:
+    """Have this process killed when the one that started it ends in any way, so that none is left on the GPUs."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
 
 
 @dataclass(frozen=True)
@@ -121,7 +131,7 @@ class Processes:
 
             distributed.barrier()
 
-    def collect(self, part: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    def collect(self, part: NDArray[Number] | None) -> NDArray[Number]:
         """Return the parts of all processes, one after the other; None is a part with nothing in it."""
         parts = [part] * self.size
         if self.size > 1:
@@ -137,6 +147,7 @@ def together() -> Iterator[Processes]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes()
         return
+    die_with_parent()
     import torch
     from torch import distributed
 

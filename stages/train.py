@@ -34,6 +34,8 @@ def main() -> None:
     if isinstance(given.chosen, ToConvergence):
         tensors, chosen, accuracy = to_convergence(given, given.chosen, split, card)
     else:
+        from stages import checkpoint
+
         if processes.launched(given.launch, "train"):
             return
         with processes.together() as these, live_curves() if these.rank == 0 else nullcontext() as live:
@@ -46,6 +48,8 @@ def main() -> None:
         (folder / "model.safetensors").write_bytes(save(tensors))
         trained = given.chosen.model_dump() | {"name": given.strategy, "seed": given.seed} | chosen
         write_json(folder / "card.json", {**card, "strategy": trained})
+    if not isinstance(given.chosen, ToConvergence):
+        checkpoint.PATH.unlink(missing_ok=True)
     print(
         f"{', '.join(f'{key} {value}' for key, value in chosen.items())}: accuracy {accuracy:.4f} on held-out "
         f"training pictures; {time.perf_counter() - started:.1f} s"
@@ -104,7 +108,7 @@ def by_epochs(
     """
     import torch
 
-    from stages import backbone, epochs
+    from stages import backbone, checkpoint, epochs
 
     strategy = given.chosen
     assert isinstance(strategy, ByEpochs)
@@ -129,7 +133,8 @@ def by_epochs(
         if live:
             _log(live, curves)
 
-    number, best = epochs.fit(network, split, card, given, strategy, these=these, report=report)
+    kept = checkpoint.Checkpoint(checkpoint.training(given, split, card, these))
+    number, best = epochs.fit(network, split, card, given, strategy, these=these, checkpoint=kept, report=report)
     chosen = {"epoch": number}
     if live:
         live.summary = summary(chosen, best.holdout_loss, best.holdout_accuracy)

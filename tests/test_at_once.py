@@ -1,0 +1,99 @@
+"""Two at once in one checkout, or with one cache: one sentence or the same bytes, and nothing damaged."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.conftest import Checkout
+from tests.test_processes import wait_for
+from tests.test_soak import check_cache, contents, stage_processes
+
+
+def configure(checkout: Checkout, pictures: Path, weights: Path) -> None:
+    checkout.set(data__url=str(pictures), data__sha256=None, backbone__weights=str(weights), precision="float32")
+
+
+def start(checkout: Checkout, *command: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", *command], cwd=checkout.folder, env=checkout.environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+@contextmanager
+def halted(checkout: Checkout, stage: str) -> Iterator[int]:
+    """Wait for a stage to have written something, keep it from going on, and let it in the end."""
+    wait_for((checkout.folder / f"data/{stage}.tmp").exists)
+    (process,) = stage_processes(checkout)
+    process.suspend()
+    try:
+        yield process.pid
+    finally:
+        process.resume()
+        process.wait(60)
+
+
+def test_a_stage_beside_itself_and_beside_an_orphan(
+    checkout: Checkout, finished: Checkout, pictures: Path, weights: Path
+) -> None:
+    configure(checkout, pictures, weights)
+    checkout.dvc("repro", "weights", "unzip")
+    with start(checkout, "stages.features") as first:
+        with halted(checkout, "features") as process:
+            sentence = (
+                f"features (process {process}) is under way here; wait for it to end or stop it, then run this again\n"
+            )
+            assert checkout.stage("features", fails=True) == f"features: {sentence}"
+            assert checkout.stage("evaluate", fails=True) == f"evaluate: {sentence}"
+            assert "resnet18" in checkout.run(sys.executable, "-m", "stages.backbones")  # writes nothing
+        first.communicate()
+    assert first.returncode == 0
+    expected = contents(finished.folder, "data/features")
+    assert contents(checkout.folder, "data/features") == expected
+
+    with start(checkout, "dvc", "repro") as dvc:
+        with halted(checkout, "features"):
+            os.kill(dvc.pid, signal.SIGKILL)
+            dvc.wait()
+            printed = checkout.dvc("repro", fails=True)
+            assert "is under way here; wait for it to end" in printed
+        assert contents(checkout.folder, "data/features") == expected
+    checkout.dvc("repro")
+    assert contents(checkout.folder, "data", "metrics") == contents(finished.folder, "data", "metrics")
+
+
+def test_two_dvc_in_one_checkout(checkout: Checkout, finished: Checkout, pictures: Path, weights: Path) -> None:
+    configure(checkout, pictures, weights)
+    with start(checkout, "dvc", "repro") as first, start(checkout, "dvc", "repro") as second:
+        printed = [process.communicate()[0] for process in (first, second)]
+    ended = sorted(zip((first.returncode, second.returncode), printed, strict=True))
+    assert ended[0][0] == 0, printed
+    assert ended[1][0] != 0, printed
+    assert "ERROR: Unable to acquire lock" in ended[1][1] or "is busy, it is being blocked by" in ended[1][1]
+    assert "Traceback" not in ended[1][1]
+    expected = contents(finished.folder, "data", "metrics")
+    assert contents(checkout.folder, "data", "metrics") == expected
+    checkout.dvc("repro")
+    assert contents(checkout.folder, "data", "metrics") == expected
+
+
+def test_two_checkouts_with_one_cache(
+    new_checkout: Callable[[], Checkout], finished: Checkout, pictures: Path, weights: Path, tmp_path: Path
+) -> None:
+    checkouts = [new_checkout(), new_checkout()]
+    for checkout in checkouts:
+        configure(checkout, pictures, weights)
+        checkout.dvc("cache", "dir", str(tmp_path / "cache"))
+    with start(checkouts[0], "dvc", "repro") as first, start(checkouts[1], "dvc", "repro") as second:
+        printed = [process.communicate()[0] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), printed
+    for checkout in checkouts:
+        assert contents(checkout.folder, "data", "metrics") == contents(finished.folder, "data", "metrics")
+        assert "up to date" in checkout.dvc("status")
+    assert check_cache(tmp_path / "cache") > 40

@@ -1,0 +1,114 @@
+"""Poor machines: one core, little memory, no home, no shared memory, a full disk, folders that may not be written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Checkout
+from tests.test_soak import SOAK, contents
+
+GIB = 1 << 30
+own_mounts = pytest.mark.skipif(
+    subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode != 0,
+    reason="needs a system where this user may mount",
+)
+
+
+def copy_of(finished: Checkout, folder: Path) -> Checkout:
+    """A checkout to change, in which the pipeline has run."""
+    shutil.copytree(finished.folder, folder, symlinks=True)
+    checkout = object.__new__(Checkout)
+    checkout.folder, checkout.environment = folder, dict(finished.environment)
+    return checkout
+
+
+@pytest.fixture
+def copied(finished: Checkout, tmp_path: Path) -> Checkout:
+    return copy_of(finished, tmp_path / "copy")
+
+
+def everything(checkout: Checkout) -> dict[str, str]:
+    return contents(checkout.folder, "data", "metrics")
+
+
+@pytest.mark.parametrize("home", [None, "/nonexistent"] if SOAK else ["/nonexistent"])
+def test_one_core_two_gigabytes_and_no_home(copied: Checkout, home: str | None) -> None:
+    expected = everything(copied)
+    shutil.rmtree(copied.folder / ".dvc/cache")  # nothing can come from there
+    del copied.environment["HOME"]
+    if home:
+        copied.environment["HOME"] = home
+    limits = "ulimit -S -d 2097152; exec taskset --cpu-list 0"  # KiB of memory of its own
+    with subprocess.Popen(
+        ["sh", "-c", f'{limits} "$@"', "sh", sys.executable, "-m", "dvc", "repro", "--force"], cwd=copied.folder,
+        env=copied.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, printed
+    assert everything(copied) == expected
+    assert used.ru_maxrss * 1024 < 2 * GIB, "the largest of its processes"
+
+
+@pytest.mark.parametrize("kilobytes", [600_000, 1_200_000])  # too little for PyTorch, and for the arithmetic
+def test_too_little_memory(copied: Checkout, kilobytes: int) -> None:
+    copied.set(strategy="finetune")
+    copied.stage("features")
+    before = contents(copied.folder, "data")
+    printed = copied.run("sh", "-c", f"ulimit -d {kilobytes}; exec {sys.executable} -m stages.train", fails=True)
+    assert printed.splitlines()[-1] == (
+        "train: out of memory; end other programs, or take a smaller backbone or batch_size, and run it again"
+    ), printed
+    assert contents(copied.folder, "data") == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "blocks"), [("features", 100), ("train", 40_000), ("evaluate", 1), ("train by epochs", 40_000)]
+)
+def test_a_full_disk(copied: Checkout, stage: str, blocks: int) -> None:
+    if stage == "train by epochs":
+        stage = "train"
+        copied.set(strategy="partial", strategies__partial__epochs=1)
+        copied.stage("features")
+    before = everything(copied)
+    printed = copied.run("sh", "-c", f"ulimit -f {blocks}; exec {sys.executable} -m stages.{stage}", fails=True)
+    assert printed.splitlines()[-1].startswith(f"{stage}: File too large"), printed
+    kept = {name: digest for name, digest in before.items() if not name.startswith("metrics/train")}
+    after = everything(copied)
+    assert {name: digest for name, digest in after.items() if not name.startswith("metrics/train")} == kept
+
+
+@own_mounts
+def test_a_full_disk_of_its_own(copied: Checkout) -> None:
+    script = f"mount -t tmpfs -o size=4k none metrics/pictures && exec {sys.executable} -m stages.explain"
+    printed = copied.run("unshare", "--mount", "sh", "-c", script, fails=True)
+    assert printed.startswith("explain: No space left on device"), printed
+
+
+@own_mounts
+def test_a_folder_that_may_not_be_written(copied: Checkout) -> None:
+    before = everything(copied)
+    for command, sentence in (
+        (f"{sys.executable} -m stages.features", "features: Read-only file system"),
+        (f"{sys.executable} -m dvc repro", "Read-only file system"),
+    ):
+        script = f"mount --bind . . && mount -o remount,ro,bind . && cd $PWD && exec {command}"
+        assert sentence in copied.run("unshare", "--mount", "sh", "-c", script, fails=True)
+    assert everything(copied) == before
+
+
+@own_mounts
+def test_no_shared_memory(copied: Checkout) -> None:
+    expected = everything(copied)
+    copied.set(launch="torchrun --standalone --nproc-per-node=2")
+    script = f"mount -t tmpfs -o ro none /dev/shm && exec {sys.executable} -m stages.features"
+    copied.run("unshare", "--mount", "sh", "-c", script)
+    assert everything(copied) == expected
