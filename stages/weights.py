@@ -17,6 +17,8 @@ from stages.atomic import replacing, write_json
 from stages.download import fetch, local_path, shown
 from stages.errors import InputError, run
 
+MOST = 10  # GiB that a server may send; the largest that torchvision names has 1.3
+
 
 def main() -> None:
     """Write data/weights: the backbone without its head, and a card that says what it is."""
@@ -59,7 +61,7 @@ def pretrained(block: params.Backbone) -> tuple[dict[str, torch.Tensor], dict[st
             f"backbone.weights is {sources[0]}: no file, no URL and none of {block.name}'s weights ({', '.join(known)})"
         )
     file = Path("data/raw/weights")
-    digest, source = fetch(sources, file, sha256, param="backbone.weights")
+    digest, source = fetch(sources, file, sha256, param="backbone.weights", gib=MOST)
     if sha256 is None:
         print(f"any file was accepted; to pin this one, set backbone.sha256 to {digest}")
     try:
