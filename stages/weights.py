@@ -104,7 +104,7 @@ def read(file: Path, source: str) -> dict[str, torch.Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(key, str) and _whole(content[key]) for key in content):
+    if not isinstance(content, dict) or not all(_name(key) and _whole(content[key]) for key in content):
         raise InputError(f"{where} holds no state dict (names to dense tensors); save model.state_dict()")
     for key, tensor in content.items():
         if tensor.dtype not in FLOATS and not key.endswith("num_batches_tracked"):
@@ -115,6 +115,10 @@ def read(file: Path, source: str) -> dict[str, torch.Tensor]:
         key.removeprefix("module.") if parallel else key: tensor.float() if tensor.dtype in FLOATS else tensor
         for key, tensor in content.items()
     }
+
+
+def _name(given: object) -> bool:
+    return isinstance(given, str) and given.isprintable()  # it may be quoted on a terminal
 
 
 def _whole(given: object) -> bool:

@@ -100,6 +100,7 @@ def refused(folder: Path, content: bytes, name: str = "given.pth", **known: str)
         (lambda state: list(state.values()), "holds no state dict"),
         (lambda state: {"model": {"state_dict": state}}, "holds no state dict"),
         (lambda state: {}, "it lacks bn1.bias"),
+        (lambda state: state | {"\x1b[2J": torch.zeros(1)}, "holds no state dict"),
         (lambda state: dict(enumerate(state.values())), "holds no state dict"),
         (lambda state: state | {"fc.bias": torch.zeros(1).expand(2**30, 2**20)}, "holds no state dict"),
         (lambda state: state | {"fc.bias": torch.ones(9).to_sparse()}, "holds no state dict"),
