@@ -153,7 +153,7 @@ def test_leaves_without_a_range_are_switches_or_are_checked_against_what_there_i
 
 def misspellings(key: str) -> list[str]:
     middle = len(key) // 2
-    return [key[:-1], key + "s", key[0] + key[2:], key[:middle] + "x" + key[middle:], key.upper()[0] + key[1:]]
+    return [key[:-1], key[:middle] + "x" + key[middle:], key.upper()[0] + key[1:]]
 
 
 @pytest.mark.parametrize("name", LEAVES)
@@ -355,7 +355,7 @@ def apply(whole: dict[str, Any], change: Change) -> None:
 
 
 @given(st.lists(changes, max_size=3), seldom(edits, []), kept)
-@examples(250)
+@examples(150)
 def test_any_params(
     tmp_path_factory: pytest.TempPathFactory, made: list[Change], damage: list[Edit], share: float
 ) -> None:
