@@ -268,21 +268,22 @@ def _write(response: requests.Response, part: Path, url: str, start: int, *, par
     status = response.status_code
     partial = bool(status == requests.codes.partial_content)
     first, total = _range(response) if partial else (0, None)
-    if start and (status == requests.codes.requested_range_not_satisfiable or (partial and first != start)):
+    encoding = response.headers.get("Content-Encoding", "identity").lower()
+    another = partial and (first != start or encoding != "identity")
+    if start and (another or status == requests.codes.requested_range_not_satisfiable):
         _forget(part)
         raise ProtocolError("the rest of another file")
-    if not response.ok or (partial and not start):
+    if status not in {200, 203} and not (partial and start):
         answer = f"{status} {responses.get(status, '')}".strip()  # not what the server calls it: that may be anything
         advice = "; a name and a password for this host belong into ~/.netrc" if status == 401 else ""
         raise InputError(f"{shown(url)} answered {answer}; check {param}{advice}")
-    encoding = response.headers.get("Content-Encoding", "identity").lower()
     if encoding not in {"identity", "gzip", "x-gzip", "deflate"}:
         raise InputError(f"{shown(url)} sends what is encoded as {encoding[:20]!r} without being asked; check {param}")
     if not partial:
         _forget(part)
         start = 0
     length = response.headers.get("Content-Length", "")
-    if total is None and length.isdecimal() and encoding == "identity":
+    if total is None and re.fullmatch("[0-9]{1,18}", length) and encoding == "identity":
         total = start + int(length)
     too_large = InputError(
         f"{shown(url)} sends more than {gib:g} GiB, the most that is accepted for {param}"

@@ -174,11 +174,13 @@ def test_reset_again_and_again(tmp_path: Path) -> None:
         (tagged(206, BODY, Content_Range=f"bytes 0-{len(BODY) - 1}/{len(BODY)}"), [True, False]),
         (tagged(206, BODY[HALF:]), [True, False]),
         (tagged(206, BODY[HALF:], Content_Range=f"bytes */{len(BODY)}"), [True, False]),
+        (tagged(206, gzip.compress(BODY[HALF:], 1), Content_Encoding="gzip",
+                Content_Range=f"bytes {HALF}-{len(BODY) - 1}/{len(BODY)}"), [True, False]),
         (reply(416, b"", Content_Range=f"bytes */{len(BODY)}"), [True, False]),
         (tagged(206, BODY[HALF : HALF + 9], Content_Range=f"bytes {HALF}-{HALF + 8}/{len(BODY)}", Content_Length="9"),
          [True, True, False]),
     ],
-    ids=["another", "from the first", "no range", "any range", "416", "a little"],
+    ids=["another", "from the first", "no range", "any range", "gzip", "416", "a little"],
 )  # fmt: skip
 def test_not_the_rest_that_was_asked_for(tmp_path: Path, second: Answer, seen: list[bool]) -> None:
     third = [reply(416, b"")] if len(seen) == 3 else []
@@ -209,6 +211,14 @@ def test_never_the_rest(tmp_path: Path) -> None:
 def test_a_part_that_nobody_asked_for(tmp_path: Path) -> None:
     with serving(reply(206, BODY[:10], Content_Range=f"bytes 0-9/{len(BODY)}", Content_Length="10")) as server:
         assert "set.zip answered 206 Partial Content; check data.url" in refused(server.url, tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"), [(204, "204 No Content"), (302, "302 Found"), (304, "304 Not Modified"), (599, "599")]
+)
+def test_no_file(tmp_path: Path, status: int, shown: str) -> None:
+    with serving(reply(status, b"")) as server:
+        assert f"set.zip answered {shown}; check data.url" in refused(server.url, tmp_path, None)
 
 
 def test_busy_when_asked_for_the_rest(tmp_path: Path) -> None:
@@ -308,6 +318,7 @@ def speaking(answer: bytes) -> Iterator[str]:
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "the connection broke off"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "the connection broke off"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\nabcde", "what it answers is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nabc", "was expected"),
         (b"HTTP/1.1 200 OK\r\n\xff\xfe\r\nno header\r\nContent-Length: x\r\n\r\nabc", "was expected"),
         (b"HTTP/1.1 200 OK\r\nETag: \"a\r\n b\"\r\nContent-Length: 5\r\n\r\nab", "the connection broke off"),
     ],
