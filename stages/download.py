@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from http.client import HTTPException, IncompleteRead, responses
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -16,8 +18,19 @@ from zipfile import ZipFile, ZipInfo
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.exceptions import ChunkedEncodingError
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError, ProxyError
+from requests.exceptions import InvalidSchema, TooManyRedirects
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    DecodeError,
+    HTTPError,
+    InvalidHeader,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ProxyError,
+    ReadTimeoutError,
+    SSLError,
+)
 from urllib3.util import Retry
 
 from stages import params
@@ -28,7 +41,7 @@ from stages.progress import progress
 OWN = Path("data/own")  # where data.path leads if it is not set otherwise: while it is empty, data.url is used
 CHUNK = 1 << 20  # bytes
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of the body
-CUTS = 5  # how often in a row a connection may break before any byte has come
+CUTS = 5  # how often in a row a connection may break without bringing more than all before it
 BACKOFF = 0.5  # seconds before the second retry, doubled before each further one
 RETRIES = Retry(
     total=4,
@@ -48,14 +61,14 @@ def main() -> None:
     if own:
         digest = _copy(path, target, None, "data.path", folders=True)
     else:
-        digest, _ = fetch(data.url, target, data.sha256, param="data.url", folders=True)
+        digest, _ = fetch(data.url, target, data.sha256, param="data.url", gib=data.limits.total_gib, folders=True)
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, sha256 {digest}")
     if not own and data.sha256 is None:
         print(f"any file was accepted; to pin this one, set data.sha256 to {digest}")
 
 
 def fetch(
-    sources: Sequence[str], target: Path, sha256: str | None, *, param: str, folders: bool = False
+    sources: Sequence[str], target: Path, sha256: str | None, *, param: str, gib: float, folders: bool = False
 ) -> tuple[str, str]:
     """Bring one file to `target` from the first of its sources that has it.
 
@@ -68,6 +81,7 @@ def fetch(
         target: the file to write.
         sha256: the hash, or its first characters; None accepts any file.
         param: the parameter to name in errors.
+        gib: the most that a server may send, in GiB.
         folders: whether a source may be the path of a folder, which is packed into a zip.
 
     Returns:
@@ -80,7 +94,7 @@ def fetch(
     failures = []
     for source in sources:
         try:
-            return _fetch(source, target, sha256, param, folders), source
+            return _fetch(source, target, sha256, param, gib=gib, folders=folders), source
         except InputError as error:
             failures.append(str(error))
     if len(failures) == 1:
@@ -89,11 +103,11 @@ def fetch(
     raise InputError(f"none of the {len(failures)} sources in {param} could be used: {numbered}")
 
 
-def _fetch(source: str, target: Path, sha256: str | None, param: str, folders: bool) -> str:
+def _fetch(source: str, target: Path, sha256: str | None, param: str, *, gib: float, folders: bool) -> str:
     scheme = urlsplit(source).scheme.lower() if "://" in source else "file"
     target.parent.mkdir(parents=True, exist_ok=True)
     if scheme in {"http", "https"}:
-        return _download(source, target, sha256, param)
+        return _download(source, target, sha256, param, gib)
     if scheme == "file":
         return _copy(local_path(source), target, sha256, param, folders)
     raise InputError(f"{param} is {shown(source)}: only http://, https://, file:// and paths are understood")
@@ -188,14 +202,15 @@ def _packable(file: Path, folder: Path) -> bool:
     return file.is_file() and (not file.is_symlink() or file.resolve().is_relative_to(folder.resolve()))
 
 
-def _download(url: str, target: Path, sha256: str | None, param: str) -> str:
+def _download(url: str, target: Path, sha256: str | None, param: str, gib: float) -> str:
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings quote the whole URL, with any token in it
     part = target.with_name(target.name + ".part")
-    resumed = _receive(url, part, param)
+    resumed = _receive(url, part, param, gib)
     digest = _sha256(part)
     if resumed and sha256 and not digest.startswith(sha256):
         # The server called it the same file, and it was not: once more, from the first byte.
         _forget(part)
-        _receive(url, part, param)
+        _receive(url, part, param, gib)
         digest = _sha256(part)
     try:
         _check(digest, sha256, shown(url), param)
@@ -207,13 +222,12 @@ def _download(url: str, target: Path, sha256: str | None, param: str) -> str:
     return digest
 
 
-def _receive(url: str, part: Path, param: str) -> bool:
+def _receive(url: str, part: Path, param: str, gib: float) -> bool:
     """Write the body of `url` to `part`, over as many connections as it takes; True where a part was kept."""
     with requests.Session() as session:
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
-        resumed = False
-        cuts = 0
+        farthest = cuts = 0
         while True:
             start, validator = _kept(url, part)
             headers = {"Accept-Encoding": "identity"}
@@ -221,22 +235,18 @@ def _receive(url: str, part: Path, param: str) -> bool:
                 headers |= {"Range": f"bytes={start}-", "If-Range": validator}
             try:
                 response = session.get(url, headers=headers, stream=True, timeout=TIMEOUT)
-            except requests.RequestException as error:
+            except (requests.RequestException, HTTPError, ValueError) as error:
                 raise _unreachable(url, param, _reason(error)) from None
             with response:
-                partial = response.status_code == requests.codes.partial_content
-                if start and not (response.ok and partial == (_first_byte(response) == start)):
-                    _forget(part)  # whatever the server means, it is not the rest of what we have
-                    continue
-                if not response.ok:
-                    answer = f"{response.status_code} {response.reason}".strip()
-                    raise InputError(f"{shown(url)} answered {answer}; check {param}")
-                resumed = bool(partial)
                 try:
-                    _write(response, part, url, start if partial else 0)
-                except (ChunkedEncodingError, requests.ConnectionError, requests.Timeout) as error:
-                    received = part.stat().st_size > (start if partial else 0)
-                    cuts = 0 if received else cuts + 1
+                    resumed = _write(response, part, url, start, param=param, gib=gib)
+                except DecodeError as error:
+                    _forget(part)
+                    raise _unreachable(url, param, _reason(error)) from None
+                except HTTPError as error:
+                    size = part.stat().st_size if part.exists() else 0
+                    cuts = 0 if size > farthest else cuts + 1
+                    farthest = max(farthest, size)
                     if cuts > CUTS:
                         raise _unreachable(url, param, _reason(error)) from None
                     time.sleep(BACKOFF * 2**cuts)
@@ -244,22 +254,73 @@ def _receive(url: str, part: Path, param: str) -> bool:
                     return resumed
 
 
-def _write(response: requests.Response, part: Path, url: str, start: int) -> None:
-    if not start:
+def _write(response: requests.Response, part: Path, url: str, start: int, *, param: str, gib: float) -> bool:
+    """Write what a response brings: from byte `start` on, or all of it where it is not the rest of the same file.
+
+    Returns:
+        Whether it was the rest.
+
+    Raises:
+        InputError: it brings no file, or one that is too large.
+        HTTPError: the connection broke off, or brought something else than the rest of what is there.
+
+    """
+    status = response.status_code
+    partial = bool(status == requests.codes.partial_content)
+    first, total = _range(response) if partial else (0, None)
+    encoding = response.headers.get("Content-Encoding", "identity").lower()
+    another = partial and (first != start or encoding != "identity")
+    if start and (another or status == requests.codes.requested_range_not_satisfiable):
         _forget(part)
-        validator = response.headers.get("ETag", "")
-        if not validator or validator.startswith("W/"):  # a weak one does not promise the same bytes
-            validator = response.headers.get("Last-Modified", "")
-        write_json(_note(part), {"url": _url_hash(url), "validator": validator})
+        raise ProtocolError("the rest of another file")
+    if status not in {200, 203} and not (partial and start):
+        answer = f"{status} {responses.get(status, '')}".strip()  # not what the server calls it: that may be anything
+        advice = "; a name and a password for this host belong into ~/.netrc" if status == 401 else ""
+        raise InputError(f"{shown(url)} answered {answer}; check {param}{advice}")
+    if encoding not in {"identity", "gzip", "x-gzip", "deflate"}:
+        raise InputError(f"{shown(url)} sends what is encoded as {encoding[:20]!r} without being asked; check {param}")
+    if not partial:
+        _forget(part)
+        start = 0
     length = response.headers.get("Content-Length", "")
-    total = start + int(length) if length.isdecimal() else None
+    if total is None and re.fullmatch("[0-9]{1,18}", length) and encoding == "identity":
+        total = start + int(length)
+    too_large = InputError(
+        f"{shown(url)} sends more than {gib:g} GiB, the most that is accepted for {param}"
+        f"{' (data.limits.total_gib)' if param.startswith('data.') else ''}"
+    )
+    if total is not None and total > gib * 2**30:
+        _forget(part)
+        raise too_large
+    if not partial:
+        write_json(_note(part), {"url": _url_hash(url), "validator": _validator(response, encoding)})
     with (
         part.open("ab" if start else "wb") as file,
         progress(total, f"download {urlsplit(url).hostname}", "B", done=start) as update,
     ):
-        for chunk in response.iter_content(CHUNK):
-            file.write(chunk)
-            update(len(chunk))
+        for piece in _pieces(response):
+            file.write(piece)
+            update(len(piece))
+            if file.tell() > gib * 2**30:
+                _forget(part)
+                raise too_large
+        if total is not None and file.tell() != total:
+            raise ProtocolError("not the whole rest")
+    return partial
+
+
+def _pieces(response: requests.Response) -> Iterator[bytes]:
+    """Yield the body as it comes: a slow server's bytes are on the disk, and seen, before a chunk is full."""
+    while piece := response.raw.read1(CHUNK, decode_content=True):
+        yield piece
+
+
+def _validator(response: requests.Response, encoding: str) -> str:
+    """Return what a server can tell by that a file is still the same, or "" where nothing should be resumed."""
+    given = response.headers.get("ETag", "")
+    if not given or given.startswith("W/"):  # a weak one does not promise the same bytes
+        given = response.headers.get("Last-Modified", "")
+    return given if given.isprintable() and encoding == "identity" else ""  # positions in what is decoded mean nothing
 
 
 def _kept(url: str, part: Path) -> tuple[int, str]:
@@ -286,9 +347,10 @@ def _url_hash(url: str) -> str:
     return hashlib.sha256(url.encode()).hexdigest()  # the URL itself may hold credentials
 
 
-def _first_byte(response: requests.Response) -> int | None:
-    found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    return int(found[1]) if found else None
+def _range(response: requests.Response) -> tuple[int | None, int | None]:
+    """Return the number of a partial body's first byte, and the size of the whole, where the response says so."""
+    found = re.match(r"bytes ([0-9]{1,18})-[0-9]+/(?:([0-9]{1,18})$|)", response.headers.get("Content-Range", ""))
+    return (int(found[1]), int(found[2]) if found[2] else None) if found else (None, None)
 
 
 def _sha256(path: Path) -> str:
@@ -316,21 +378,31 @@ def _unreachable(url: str, param: str, reason: str) -> InputError:
     )
 
 
-def _reason(error: requests.RequestException) -> str:
-    cause = error.args[0] if error.args else error
-    cause = getattr(cause, "reason", cause)
-    known = {
-        NameResolutionError: "its name could not be resolved",
-        ConnectTimeoutError: f"no answer within {TIMEOUT[0]} seconds",
-        NewConnectionError: "the connection was refused or there is no route to it",
+def _reason(error: Exception) -> str:
+    causes: list[BaseException] = [error]
+    while inner := [part for part in (getattr(causes[-1], "reason", None), *causes[-1].args)
+                    if isinstance(part, BaseException)]:  # fmt: skip
+        causes.append(inner[-1])
+    known: dict[type[BaseException], str] = {
         ProxyError: "the proxy could not be used",
+        NameResolutionError: "its name could not be resolved",
+        NewConnectionError: "the connection was refused or there is no route to it",
+        ConnectTimeoutError: f"no answer within {TIMEOUT[0]} seconds",
+        ReadTimeoutError: f"nothing came for {TIMEOUT[1]} seconds",
+        SSLError: "its TLS certificate was not accepted",
+        TooManyRedirects: "it redirects in a circle",
+        InvalidSchema: "it redirects to what is neither http:// nor https://",
+        DecodeError: "what it sends does not decode as its Content-Encoding says",
+        ConnectionError: "the connection broke off",
+        IncompleteRead: "the connection broke off",
+        HTTPException: "what it answers is not HTTP",
+        InvalidHeader: "what it answers is not HTTP",
+        HTTPError: "the connection broke off",
     }
     for kind, sentence in known.items():
-        if isinstance(cause, kind):
+        if any(isinstance(cause, kind) for cause in causes):
             return sentence
-    if isinstance(error, ChunkedEncodingError | requests.ConnectionError | requests.Timeout):
-        return "the connection broke off"
-    return " ".join(str(error).split())
+    return f"its answer cannot be followed ({type(error).__name__})"  # what the error says may quote the URL
 
 
 if __name__ == "__main__":

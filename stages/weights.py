@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import pickle
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from stages import backbone, params
 from stages.atomic import replacing, write_json
 from stages.download import fetch, local_path, shown
 from stages.errors import InputError, run
+
+MOST = 10  # GiB that a server may send; the largest that torchvision names has 1.3
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def main() -> None:
@@ -59,34 +61,73 @@ def pretrained(block: params.Backbone) -> tuple[dict[str, torch.Tensor], dict[st
             f"backbone.weights is {sources[0]}: no file, no URL and none of {block.name}'s weights ({', '.join(known)})"
         )
     file = Path("data/raw/weights")
-    digest, source = fetch(sources, file, sha256, param="backbone.weights")
-    if sha256 is None:
-        print(f"any file was accepted; to pin this one, set backbone.sha256 to {digest}")
+    digest, source = fetch(sources, file, sha256, param="backbone.weights", gib=MOST)
     try:
         state = backbone.canonical(read(file, source), block.name)
     finally:
         file.unlink()
     backbone.check(state, block.name, f"backbone.weights ({shown(source)})")
+    if sha256 is None:
+        print(f"any file was accepted; to pin this one, set backbone.sha256 to {digest}")
     named = block.weights[sources.index(source)]
     return state, {"init": "pretrained", "weights": shown(named), "sha256": digest}
 
 
 def read(file: Path, source: str) -> dict[str, torch.Tensor]:
-    """Read a state dict from safetensors, or from PyTorch's own format without running code from it."""
+    """Read a state dict from safetensors, or from PyTorch's own format without running code from it.
+
+    Which of them it is, the first bytes tell. The state dict may lie under "state_dict" or "model" in a checkpoint, and
+    be that of a DataParallel ("module." before each name).
+
+    Returns:
+        Names to tensors on the CPU: float32, and the integers that count batch norm's batches.
+
+    Raises:
+        InputError: it is another file, is damaged, or holds more than tensors.
+
+    """
+    where = f"backbone.weights ({shown(source)})"
+    with file.open("rb") as opened:
+        start = opened.read(64)
+    safetensors = start[8:9] == b"{"
+    if not safetensors and not start.startswith((b"PK\3\4", b"\x80")):  # a zip, or a pickle as before PyTorch 1.6
+        raise InputError(f"{where} is no file of weights: it begins with {start[:16]!r}; check what it is")
     try:
-        if urlsplit(source).path.endswith(".safetensors"):
-            return load_file(file)
-        content: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        first = str(error).strip().partition("\n")[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of kinds of tensors that are refused below
+            content: Any = load_file(file) if safetensors else torch.load(file, map_location="cpu", weights_only=True)
+    except Exception:  # there is hardly one that damaged bytes do not raise
         raise InputError(
-            f"backbone.weights ({source}) is no file of weights that can be read safely: {first}"
+            f"{where} is no file of weights that can be read safely: it is damaged or cut off, or holds more than "
+            "tensors; fetch it again, or save a model's state_dict()"
         ) from None
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise InputError(f"backbone.weights ({source}) holds no state dict (names to tensors); save model.state_dict()")
-    return content
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(_name(key) and _whole(content[key]) for key in content):
+        raise InputError(f"{where} holds no state dict (names to dense tensors); save model.state_dict()")
+    for key, tensor in content.items():
+        if tensor.dtype not in FLOATS and not key.endswith("num_batches_tracked"):
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise InputError(f"{where} has {key} as {kind}, where floating-point numbers of 16 bits or more belong")
+    parallel = all(key.startswith("module.") for key in content)
+    return {
+        key.removeprefix("module.") if parallel else key: tensor.float() if tensor.dtype in FLOATS else tensor
+        for key, tensor in content.items()
+    }
+
+
+def _name(given: object) -> bool:
+    return isinstance(given, str) and given.isprintable()  # it may be quoted on a terminal
+
+
+def _whole(given: object) -> bool:
+    """Whether it is a tensor that has as many numbers as it says, one after the other."""
+    return (
+        isinstance(given, torch.Tensor)
+        and (given.layout, given.device.type, given.is_quantized) == (torch.strided, "cpu", False)
+        and given.untyped_storage().nbytes() >= given.numel() * given.element_size()
+    )
 
 
 if __name__ == "__main__":

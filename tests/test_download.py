@@ -87,7 +87,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def fetch(server: Server, folder: Path, sha256: str | None = SHA256) -> str:
-    return download.fetch([server.url], folder / "set.zip", sha256, param="data.url")[0]
+    return download.fetch([server.url], folder / "set.zip", sha256, param="data.url", gib=1)[0]
 
 
 def left(folder: Path) -> list[str]:
@@ -192,8 +192,10 @@ def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     url = f"http://somebody:secret@127.0.0.1:{port}/set.zip?token=secret"
-    with pytest.raises(InputError, match=r"could not fetch from 127\.0\.0\.1.*set data\.url to the path") as caught:
-        download.fetch([url], tmp_path / "set.zip", None, param="data.url")
+    with pytest.raises(
+        InputError, match=r"127\.0\.0\.1: the connection was refused.*set data\.url to the path"
+    ) as caught:
+        download.fetch([url], tmp_path / "set.zip", None, param="data.url", gib=1)
     assert "secret" not in str(caught.value)
     assert left(tmp_path) == []
 
@@ -204,12 +206,12 @@ def test_the_first_mirror_with_the_right_file_wins(server: Server, tmp_path: Pat
     good.write_bytes(BODY)
     server.answers = [lambda request: request.send(b"another file")]
     sources = [str(tmp_path / "nowhere.zip"), server.url, str(good), "never reached"]
-    assert download.fetch(sources, tmp_path / "out/set.zip", SHA256, param="data.url") == (SHA256, str(good))
+    assert download.fetch(sources, tmp_path / "out/set.zip", SHA256, param="data.url", gib=1) == (SHA256, str(good))
     assert left(tmp_path / "out") == ["set.zip"]
     with pytest.raises(
         InputError, match=r"none of the 2 sources in data.url .* \(1\) .*nowhere.* \(2\) .*was expected"
     ):
-        download.fetch(sources[:2], tmp_path / "out/other.zip", SHA256, param="data.url")
+        download.fetch(sources[:2], tmp_path / "out/other.zip", SHA256, param="data.url", gib=1)
     assert left(tmp_path / "out") == ["set.zip"]
 
 
@@ -217,7 +219,7 @@ def test_paths(tmp_path: Path) -> None:
     source = tmp_path / "ein Bild ü.zip"
     source.write_bytes(BODY)
     for given in (str(source), source.as_uri()):
-        assert download.fetch([given], tmp_path / "out/set.zip", SHA256, param="data.url") == (SHA256, given)
+        assert download.fetch([given], tmp_path / "out/set.zip", SHA256, param="data.url", gib=1) == (SHA256, given)
         assert (tmp_path / "out/set.zip").read_bytes() == BODY
     assert left(tmp_path / "out") == ["set.zip"]
 
@@ -228,7 +230,7 @@ def test_paths(tmp_path: Path) -> None:
 )
 def test_paths_that_are_none(tmp_path: Path, source: str, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        download.fetch([source], tmp_path / "out/set.zip", None, param="data.url")
+        download.fetch([source], tmp_path / "out/set.zip", None, param="data.url", gib=1)
     assert left(tmp_path / "out") == []
 
 
@@ -240,7 +242,7 @@ def folder_of(path: Path, names: tuple[str, ...] = ("b/ü 1.jpg", "a/2.jpg", "a-
 
 
 def pack(folder: Path, target: Path) -> str:
-    return download.fetch([str(folder)], target, None, param="data.url", folders=True)[0]
+    return download.fetch([str(folder)], target, None, param="data.url", gib=1, folders=True)[0]
 
 
 def test_a_folder_is_packed_by_names_and_contents_alone(tmp_path: Path) -> None:
@@ -298,10 +300,13 @@ def test_a_folder_with_nothing_but_a_zip(tmp_path: Path) -> None:
 def test_a_packed_folder_can_be_pinned_and_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "set")
     digest = pack(folder, tmp_path / "out/set.zip")
-    assert download.fetch([str(folder)], tmp_path / "out/2.zip", digest, param="data.url", folders=True)[0] == digest
+    assert (
+        download.fetch([str(folder)], tmp_path / "out/2.zip", digest, param="data.url", gib=1, folders=True)[0]
+        == digest
+    )
     (tmp_path / "out/2.zip").write_bytes(b"before")
     with pytest.raises(InputError, match="was expected"):
-        download.fetch([str(folder)], tmp_path / "out/2.zip", SHA256, param="data.url", folders=True)
+        download.fetch([str(folder)], tmp_path / "out/2.zip", SHA256, param="data.url", gib=1, folders=True)
     with pytest.raises(InputError, match="holds .*set/in/set.zip too; give a folder with the pictures alone"):
         pack(folder, folder / "in/set.zip")
     (tmp_path / "set/bad\udcff.jpg").write_bytes(b"x")

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pickle
+import struct
+import tarfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from hypothesis import event, given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save, save_file
+from torchvision import models
 
 from stages import params
 from stages.errors import InputError
-from stages.weights import pretrained
+from stages.weights import pretrained, read
 from tests.conftest import Checkout
+from tests.test_fuzz import Edit, edited, edits, examples, kept
 
 State = dict[str, torch.Tensor]
 
@@ -41,13 +50,44 @@ def test_pth_and_safetensors(weights: Path, in_tmp_path: Path) -> None:
     again, _ = pretrained(block(in_tmp_path / "same.safetensors"))
     assert state.keys() == again.keys()
     assert all(torch.equal(state[key], again[key]) for key in state)
+    (in_tmp_path / "same.pth").write_bytes((in_tmp_path / "same.safetensors").read_bytes())
+    (in_tmp_path / "other.safetensors").write_bytes(weights.read_bytes())
+    parallel = {f"module.{key}": value for key, value in state.items()}
     torch.save({"state_dict": state, "epoch": 3}, in_tmp_path / "checkpoint.pt")
-    nested, _ = pretrained(block(in_tmp_path / "checkpoint.pt"))
-    assert nested.keys() == state.keys()
+    torch.save({"model": parallel, "epoch": 3}, in_tmp_path / "parallel.pt")
+    torch.save({key: value.double() for key, value in state.items()}, in_tmp_path / "double.pt")
+    torch.save(state, in_tmp_path / "legacy.pt", _use_new_zipfile_serialization=False)
+    for name in ("same.pth", "other.safetensors", "checkpoint.pt", "parallel.pt", "legacy.pt", "double.pt"):
+        same, _ = pretrained(block(in_tmp_path / name))
+        assert same.keys() == state.keys()
+        assert all(torch.equal(state[key], same[key]) for key in state)
+        assert all(same[key].dtype == state[key].dtype for key in state if "num_batches" not in key)
 
 
 def without(key: str) -> Callable[[State], object]:
     return lambda state: {name: value for name, value in state.items() if name != key}
+
+
+def header(told: int | None, content: dict[str, Any], data: bytes = b"") -> bytes:
+    """Bytes in the safetensors format; `told` is the length that it gives for its header."""
+    text = json.dumps(content).encode()
+    return struct.pack("<Q", len(text) if told is None else told) + text + data
+
+
+def pickled(content: object, *, legacy: bool = False) -> bytes:
+    file = BytesIO()
+    torch.save(content, file, _use_new_zipfile_serialization=not legacy)
+    return file.getvalue()
+
+
+def refused(folder: Path, content: bytes, name: str = "given.pth", **known: str) -> str:
+    """Return the sentence, once the fetched copy is gone."""
+    (folder / name).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        pretrained(block(folder / name, **known))
+    assert list((folder / "data/raw").iterdir()) == []
+    assert str(caught.value).isprintable()
+    return str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -55,34 +95,155 @@ def without(key: str) -> Callable[[State], object]:
     [
         (without("layer1.0.conv1.weight"), "is not a resnet18: it lacks layer1.0.conv1.weight"),
         (lambda state: state | {"extra": torch.zeros(1)}, "extra is none of its tensors"),
-        (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 3, 3)}, "conv1.weight has shape .64, 3, 3, 3."),
-        (lambda state: state | {"bn1.bias": torch.full((64,), float("nan"))}, "bn1.bias holds NaN"),
+        (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 3, 3)}, "conv1.weight has shape (64, 3, 3, 3)"),
+        (lambda state: {f"model.{key}": value for key, value in state.items()}, "it lacks bn1.bias"),
         (lambda state: list(state.values()), "holds no state dict"),
+        (lambda state: {"model": {"state_dict": state}}, "holds no state dict"),
+        (lambda state: {}, "it lacks bn1.bias"),
+        (lambda state: state | {"\x1b[2J": torch.zeros(1)}, "holds no state dict"),
+        (lambda state: dict(enumerate(state.values())), "holds no state dict"),
+        (lambda state: state | {"fc.bias": torch.zeros(1).expand(2**30, 2**20)}, "holds no state dict"),
+        (lambda state: state | {"fc.bias": torch.ones(9).to_sparse()}, "holds no state dict"),
+        (lambda state: state | {"fc.bias": torch.zeros(9, device="meta")}, "holds no state dict"),
+        (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 7, 7, dtype=torch.int64)}, "conv1.weight as int64"),
+        (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 7, 7).bool()}, "conv1.weight as bool"),
+        (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 7, 7).to(torch.float8_e5m2)}, "as float8_e5m2"),
+        (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 7, 7) * 1j}, "conv1.weight as complex64"),
+        (lambda state: state | {"bn1.bias": torch.full((64,), 1e300, dtype=torch.float64)}, "bn1.bias holds NaN"),
+        *(
+            (lambda state, bad=bad: state | {"bn1.bias": bad}, "is damaged: bn1.bias holds NaN or infinity")
+            for kind, value in (
+                (torch.float16, float("nan")),
+                (torch.bfloat16, float("inf")),
+                (torch.float32, -float("inf")),
+                (torch.float64, float("nan")),
+            )
+            for bad in [torch.full((64,), value, dtype=kind)]
+        ),
     ],
-)
+)  # fmt: skip
 def test_not_these_weights(weights: Path, in_tmp_path: Path, change: Callable[[State], object], sentence: str) -> None:
-    torch.save(change(torch.load(weights, weights_only=True)), in_tmp_path / "changed.pth")
-    with pytest.raises(InputError, match=sentence):
-        pretrained(block(in_tmp_path / "changed.pth"))
-    assert list((in_tmp_path / "data/raw").iterdir()) == []
+    assert sentence in refused(in_tmp_path, pickled(change(torch.load(weights, weights_only=True))))
 
 
-def test_a_pickle_runs_no_code(in_tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["resnet34", "resnet50", "mobilenet_v3_small", "efficientnet_b0"])
+def test_another_network(in_tmp_path: Path, name: str) -> None:
+    sentence = refused(in_tmp_path, pickled(models.get_model(name).state_dict()))
+    assert "given.pth) is not a resnet18: " in sentence
+    assert sentence.endswith("; set backbone.name to what it is")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    "hide",
+    [
+        lambda malice, state: {"conv1.weight": malice},
+        lambda malice, state: {"epoch": 3, "state_dict": state, "options": [{"schedule": (1, {"name": malice})}]},
+        lambda malice, state: {malice: state},
+        lambda malice, state: malice,
+    ],
+    ids=["tensor", "deep", "key", "alone"],
+)
+def test_a_pickle_runs_no_code(in_tmp_path: Path, legacy: bool, hide: Callable[[Malice, State], object]) -> None:
     marker = in_tmp_path / "marker"
-    torch.save({"conv1.weight": Malice(marker)}, in_tmp_path / "malice.pth")
-    with pytest.raises(InputError, match="no file of weights that can be read safely"):
-        pretrained(block(in_tmp_path / "malice.pth"))
+    content = pickled(hide(Malice(marker), {"a": torch.ones(2)}), legacy=legacy)
+    sentence = refused(in_tmp_path, content)
+    assert (
+        "no file of weights that can be read safely: it is damaged or cut off, or holds more than tensors" in sentence
+    )
     assert not marker.exists()
-    pickle.loads(pickle.dumps(Malice(marker)))  # loaded carelessly, it would have
+    torch.load(BytesIO(content), weights_only=False)  # loaded carelessly, it would have
     assert marker.exists()
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_file_cut_in_half(weights: Path, in_tmp_path: Path, suffix: str) -> None:
-    half = in_tmp_path / f"half{suffix}"
-    half.write_bytes(weights.read_bytes()[: 1 << 20])
-    with pytest.raises(InputError, match="no file of weights that can be read safely"):
-        pretrained(block(half))
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is no file of weights: it begins with b''; check what it is"),
+        (b"conv1.weight 0.1 0.2\n", "it begins with b'conv1.weight 0.1'"),
+        (b"<!DOCTYPE html><html><body>Log in</body></html>", "it begins with b'<!DOCTYPE html><'"),
+        (b'{"error": "not found"}', "it begins with b'{\"error\": \"not f'"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 100, "is no file of weights: it begins with "),
+        (b"\x80", "no file of weights that can be read safely"),
+        (pickle.dumps({"a": 1}), "no file of weights that can be read safely"),
+        (pickled(torch.nn.Linear(1, 1)), "no file of weights that can be read safely"),
+        (header(2**60, {}), "no file of weights that can be read safely"),
+        (header(2**64 - 1, {}), "no file of weights that can be read safely"),
+        (header(None, {"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 4]}}, bytes(4)), "safely"),
+        (header(None, {"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}, bytes(4)), "read safely"),
+        (header(None, {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+                       "b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, bytes(4)), "read safely"),
+        (header(None, {"a": {"dtype": "F6_E2M3", "shape": [4], "data_offsets": [0, 3]}}, bytes(3)), "read safely"),
+        (header(None, {"a": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}, bytes(4)), "a as float8_e4m"),
+    ],
+)  # fmt: skip
+def test_no_weights(in_tmp_path: Path, content: bytes, sentence: str) -> None:
+    for name in ("given.pth", "given.safetensors"):
+        assert sentence in refused(in_tmp_path, content, name)
+
+
+def test_a_tar_and_a_folder(in_tmp_path: Path) -> None:
+    with tarfile.open(in_tmp_path / "old.tar", "w") as tar:  # the format of PyTorch before 0.1.10
+        tar.addfile(tarfile.TarInfo("pickle"), BytesIO(pickle.dumps(Malice(in_tmp_path / "marker"))))
+    assert "is no file of weights: it begins with" in refused(in_tmp_path, (in_tmp_path / "old.tar").read_bytes())
+    assert not (in_tmp_path / "marker").exists()
+    with pytest.raises(InputError, match=r"backbone.weights is .*, which is a folder, not a file"):
+        pretrained(block(in_tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_a_file_cut_off(weights: Path, in_tmp_path: Path, kind: str) -> None:
+    state = torch.load(weights, weights_only=True)
+    content = save(state) if kind == "safetensors" else pickled(state, legacy=kind == "legacy")
+    for end in (0, 1, 7, 9, 64, 1000, 30_000, 1 << 20, len(content) // 2, len(content) - 1000, len(content) - 1):
+        assert "no file of weights" in refused(in_tmp_path, content[:end])
+
+
+def test_weights_that_are_refused_leave_those_that_were_there(checkout: Checkout, weights: Path) -> None:
+    checkout.set(backbone__weights=str(weights))
+    checkout.stage("weights")
+    before = {path: path.read_bytes() for path in (checkout.folder / "data").rglob("*") if path.is_file()}
+    assert len(before) >= 2
+    bad = checkout.folder / "bad.pth"
+    checkout.set(backbone__weights=str(bad))
+    for content in (weights.read_bytes()[:-1000], pickled({"a": Malice(checkout.folder / "marker")}), b"<html>"):
+        bad.write_bytes(content)
+        printed = checkout.stage("weights", fails=True)
+        assert printed.startswith("weights: backbone.weights (")
+        assert printed.count("\n") == 1
+        assert {path: path.read_bytes() for path in (checkout.folder / "data").rglob("*") if path.is_file()} == before
+    assert not (checkout.folder / "marker").exists()
+
+
+SMALL: State = {
+    "a.weight": torch.arange(6.0).reshape(2, 3),
+    "a.running_mean": torch.ones(2, dtype=torch.bfloat16),
+    "a.num_batches_tracked": torch.tensor(3),
+}
+FORMATS = [
+    save(SMALL),
+    pickled(SMALL),
+    pickled(SMALL, legacy=True),
+    pickled({"model": SMALL, "epoch": [1, {"a": 2.5}]}),
+]
+
+
+@given(st.sampled_from(FORMATS), edits, kept)
+@examples(400)
+def test_any_damage(tmp_path_factory: pytest.TempPathFactory, whole: bytes, damage: list[Edit], share: float) -> None:
+    file = tmp_path_factory.getbasetemp() / "any.pth"
+    file.write_bytes(edited(whole, damage, share))
+    state, sentence = {}, ""
+    try:
+        state = read(file, str(file))
+    except InputError as error:
+        sentence = str(error)
+    event(sentence.partition(")")[2][:60] or "tensors")
+    assert sentence.isprintable()
+    for key, tensor in state.items():
+        assert isinstance(key, str)
+        assert tensor.dtype == torch.float32 or key.endswith("num_batches_tracked")
+        torch.isfinite(tensor).all()  # its memory is there
 
 
 def test_wrong_hash(weights: Path, in_tmp_path: Path) -> None:

@@ -1,0 +1,479 @@
+"""Servers and proxies that are slow, broken or mean harm: the right file, or one sentence and nothing half-done."""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import hashlib
+import http.client
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from stages import download
+from stages.errors import InputError
+from tests.conftest import Checkout, write_zip
+from tests.test_download import BODY, SHA256, Answer, Handler, Server, left
+from tests.test_fuzz import edited, edits, examples, kept
+
+SECRET = "hunter2"
+GIB = 2**-7  # 8 MiB
+
+
+@contextmanager
+def serving(*answers: Answer) -> Iterator[Server]:
+    with Server() as served:
+        served.answers = list(answers)
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        yield served
+        served.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "no_proxy", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(download, "RETRIES", download.RETRIES.new(total=1, backoff_factor=0))
+    monkeypatch.setattr(download, "BACKOFF", 0)
+
+
+def fetch(url: str, folder: Path, sha256: str | None = SHA256) -> str:
+    return download.fetch([url], folder / "set.zip", sha256, param="data.url", gib=GIB)[0]
+
+
+def refused(url: str, folder: Path, sha256: str | None = SHA256, *, keeps: bool = False) -> str:
+    """Return the sentence, once an earlier file was found as it was, and nothing beside it unless a part is kept."""
+    (folder / "set.zip").write_bytes(b"before")
+    with pytest.raises(InputError) as caught:
+        fetch(url, folder, sha256)
+    assert (folder / "set.zip").read_bytes() == b"before"
+    assert left(folder) == (["set.zip", "set.zip.part", "set.zip.part.json"] if keeps else ["set.zip"])
+    assert str(caught.value).isprintable()
+    assert SECRET not in str(caught.value)
+    return str(caught.value)
+
+
+def reply(status: int = 200, body: bytes = BODY, /, *, end: str = "", **headers: str) -> Answer:
+    """Answer with these headers and this body; then close the connection, or "reset" it, or "stall"."""
+
+    def answer(request: Handler) -> None:
+        request.send_response(status)
+        for name, value in headers.items():
+            request.send_header(name.replace("_", "-"), value)
+        request.end_headers()
+        request.wfile.write(body)
+        if end == "stall":
+            time.sleep(3)
+        if end == "reset":  # RST instead of FIN
+            request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            request.connection.close()
+
+    return answer
+
+
+def tagged(status: int = 200, body: bytes = BODY, /, **headers: str) -> Answer:
+    return reply(status, body, ETag='"one"', **headers)
+
+
+WHOLE = reply(Content_Length=str(len(BODY)))
+HALF = len(BODY) // 2
+CUT = tagged(200, BODY[:HALF], Content_Length=str(len(BODY)))
+
+
+@pytest.mark.parametrize("tag", [{}, {"ETag": '"one"'}])
+def test_more_is_said_than_ever_comes(tmp_path: Path, tag: dict[str, str]) -> None:
+    with serving(reply(Content_Length=str(len(BODY) + 1000), **tag)) as server:
+        assert "127.0.0.1: the connection broke off; check the network" in refused(server.url, tmp_path, keeps=True)
+        assert len(server.seen) == download.CUTS + 2
+
+
+def test_more_comes_than_is_said(tmp_path: Path) -> None:
+    with serving(reply(Content_Length="1000")) as server:
+        assert f"but {SHA256} was expected" in refused(server.url, tmp_path)
+        fetch(server.url, tmp_path, None)
+    assert (tmp_path / "set.zip").read_bytes() == BODY[:1000]
+
+
+def endless(request: Handler) -> None:
+    request.send_response(200)
+    request.end_headers()
+    while True:
+        request.wfile.write(BODY)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        endless,
+        reply(200, b"", Content_Length=str(10**13)),
+        reply(200, gzip.compress(bytes(20 << 20)), Content_Encoding="gzip"),
+    ],
+    ids=["endless", "said", "bomb"],
+)  # fmt: skip
+def test_more_than_the_limit(tmp_path: Path, answer: Answer) -> None:
+    with serving(answer) as server:
+        sentence = refused(server.url, tmp_path)
+    assert "sends more than 0.0078125 GiB, the most that is accepted for data.url (data.limits.total_gib)" in sentence
+
+
+def test_nothing_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "TIMEOUT", (5, 0.2))
+    with serving(reply(200, b"", end="stall", Content_Length="1000")) as server:
+        assert "127.0.0.1: nothing came for 0.2 seconds; check" in refused(server.url, tmp_path, keeps=True)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        (tmp_path / "silent").mkdir()
+        sentence = refused(f"http://127.0.0.1:{silent.getsockname()[1]}/set.zip", tmp_path / "silent")
+    assert "127.0.0.1: nothing came for 0.2 seconds; check" in sentence
+
+
+def test_a_stall_then_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "TIMEOUT", (5, 0.5))
+    rest = tagged(206, BODY[1000:], Content_Range=f"bytes 1000-{len(BODY) - 1}/{len(BODY)}")
+    with serving(reply(200, BODY[:1000], end="stall", ETag='"one"', Content_Length=str(len(BODY))), rest) as server:
+        assert fetch(server.url, tmp_path) == SHA256
+        assert server.seen[1]["range"] == "bytes=1000-"
+
+
+def test_reset_again_and_again(tmp_path: Path) -> None:
+    step = len(BODY) // 16
+
+    def answer(request: Handler) -> None:
+        start = int(request.headers.get("Range", "bytes=0-")[6:-1])
+        headers = {"ETag": '"one"', "Content_Length": str(len(BODY) - start)}
+        headers |= {"Content_Range": f"bytes {start}-{len(BODY) - 1}/{len(BODY)}"} if start else {}
+        reply(206 if start else 200, BODY[start : start + step], end="reset", **headers)(request)
+
+    with serving(answer) as server:
+        assert fetch(server.url, tmp_path) == SHA256
+        assert len(server.seen) >= 16
+
+
+@pytest.mark.parametrize(
+    ("second", "seen"),
+    [
+        (tagged(206, BODY[7:], Content_Range=f"bytes 7-{len(BODY) - 1}/{len(BODY)}"), [True, False]),
+        (tagged(206, BODY, Content_Range=f"bytes 0-{len(BODY) - 1}/{len(BODY)}"), [True, False]),
+        (tagged(206, BODY[HALF:]), [True, False]),
+        (tagged(206, BODY[HALF:], Content_Range=f"bytes */{len(BODY)}"), [True, False]),
+        (tagged(206, gzip.compress(BODY[HALF:], 1), Content_Encoding="gzip",
+                Content_Range=f"bytes {HALF}-{len(BODY) - 1}/{len(BODY)}"), [True, False]),
+        (reply(416, b"", Content_Range=f"bytes */{len(BODY)}"), [True, False]),
+        (tagged(206, BODY[HALF : HALF + 9], Content_Range=f"bytes {HALF}-{HALF + 8}/{len(BODY)}", Content_Length="9"),
+         [True, True, False]),
+    ],
+    ids=["another", "from the first", "no range", "any range", "gzip", "416", "a little"],
+)  # fmt: skip
+def test_not_the_rest_that_was_asked_for(tmp_path: Path, second: Answer, seen: list[bool]) -> None:
+    third = [reply(416, b"")] if len(seen) == 3 else []
+    with serving(CUT, second, *third, WHOLE) as server:
+        assert fetch(server.url, tmp_path) == SHA256
+        assert ["range" in request for request in server.seen[1:]] == seen
+    assert left(tmp_path) == ["set.zip"]
+
+
+def test_a_little_of_the_rest_each_time(tmp_path: Path) -> None:
+    def answer(request: Handler) -> None:
+        start = int(request.headers.get("Range", "bytes=0-")[6:-1])
+        end = min(start + len(BODY) // 8, len(BODY))
+        where = f"bytes {start}-{end - 1}/{len(BODY)}"
+        tagged(206, BODY[start:end], Content_Range=where, Content_Length=str(end - start))(request)
+
+    with serving(CUT, answer) as server:
+        assert fetch(server.url, tmp_path, None) == SHA256
+        assert len(server.seen) >= 5
+
+
+def test_never_the_rest(tmp_path: Path) -> None:
+    with serving(*[CUT, reply(416, b"")] * 20) as server:
+        assert "the connection broke off" in refused(server.url, tmp_path, keeps=True)
+        assert len(server.seen) < 20
+
+
+def test_a_part_that_nobody_asked_for(tmp_path: Path) -> None:
+    with serving(reply(206, BODY[:10], Content_Range=f"bytes 0-9/{len(BODY)}", Content_Length="10")) as server:
+        assert "set.zip answered 206 Partial Content; check data.url" in refused(server.url, tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"), [(204, "204 No Content"), (302, "302 Found"), (304, "304 Not Modified"), (599, "599")]
+)
+def test_no_file(tmp_path: Path, status: int, shown: str) -> None:
+    with serving(reply(status, b"")) as server:
+        assert f"set.zip answered {shown}; check data.url" in refused(server.url, tmp_path, None)
+
+
+def test_busy_when_asked_for_the_rest(tmp_path: Path) -> None:
+    rest = tagged(206, BODY[HALF:], Content_Range=f"bytes {HALF}-{len(BODY) - 1}/{len(BODY)}")
+    with serving(CUT, reply(503, b""), reply(503, b""), rest) as server:
+        assert "answered 503" in refused(server.url, tmp_path, keeps=True)
+        assert fetch(server.url, tmp_path) == SHA256
+
+
+def test_gzip_though_not_asked_for(tmp_path: Path) -> None:
+    packed = gzip.compress(BODY, 1)
+    whole = {"Content_Encoding": "gzip", "Content_Length": str(len(packed)), "ETag": '"one"'}
+    with serving(reply(200, packed, **whole)) as server:
+        assert fetch(server.url, tmp_path) == SHA256
+        assert server.seen[0]["accept-encoding"] == "identity"
+    with serving(reply(200, packed[:-1000], **whole), reply(200, packed, **whole)) as server:
+        assert fetch(server.url, tmp_path, None) == SHA256
+        assert "range" not in server.seen[1]
+    with serving(reply(200, b"no gzip", Content_Encoding="gzip")) as server:
+        assert "what it sends does not decode as its Content-Encoding says" in refused(server.url, tmp_path)
+    with serving(reply(Content_Encoding="br")) as server:
+        assert "sends what is encoded as 'br' without being asked; check data.url" in refused(server.url, tmp_path)
+    assert gzip.decompress(packed) == BODY
+
+
+@pytest.mark.parametrize(
+    ("where", "sentence"),
+    [
+        (f"/set.zip?token={SECRET}", "it redirects in a circle"),
+        (f"file:///etc/hostname?{SECRET}", "it redirects to what is neither http:// nor https://"),
+        (f"ftp://me:{SECRET}@127.0.0.1/set.zip", "it redirects to what is neither http:// nor https://"),
+        (f"http://[{SECRET}", "its answer cannot be followed (ValueError)"),
+        (f"http://127.0.0.1:{SECRET}/", "its answer cannot be followed"),
+        (f"http://\xff{SECRET}/", "its answer cannot be followed"),
+    ],
+)
+def test_redirects_to_nowhere(tmp_path: Path, where: str, sentence: str) -> None:
+    with serving(reply(302, b"", Location=where, Content_Length="0")) as server:
+        assert sentence in refused(server.url, tmp_path)
+
+
+def basic(request: Handler) -> None:
+    """Let in only who knows the password."""
+    known = request.headers.get("Authorization") == "Basic " + b64encode(f"me:{SECRET}".encode()).decode()
+    (WHOLE if known else reply(401, b"", WWW_Authenticate="Basic", Content_Length="0"))(request)
+
+
+def test_a_password_is_in_netrc_and_is_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "out").mkdir()
+    with serving(basic) as server, serving(WHOLE) as other:
+        sentence = refused(server.url, tmp_path / "out")
+        assert "401 Unauthorized; check data.url; a name and a password for this host belong into ~/.netrc" in sentence
+        (tmp_path / ".netrc").write_text(f"machine 127.0.0.1\nlogin me\npassword {SECRET}\n")
+        assert fetch(server.url, tmp_path / "out") == SHA256
+        # Another host is not told, be it another port or another name.
+        elsewhere = f"http://localhost:{other.server_port}/set.zip"
+        server.answers = [reply(302, b"", Location=elsewhere, Content_Length="0")]
+        assert fetch(server.url, tmp_path / "out") == SHA256
+        assert "authorization" in server.seen[-1]
+        assert "authorization" not in other.seen[-1]
+
+
+@contextmanager
+def speaking(answer: bytes) -> Iterator[str]:
+    """Serve these bytes to whoever connects."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.settimeout(5)
+                    try:
+                        connection.recv(1 << 16)
+                        connection.sendall(answer)
+                    except OSError:
+                        pass  # it has hung up
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/set.zip?token={SECRET}"
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "what it answers is not HTTP"),
+        (b"\xff\x00" * 1000, "what it answers is not HTTP"),
+        (b"HTTP/1.1 two hundred OK\r\n\r\n", "what it answers is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nA: " + b"a" * 70_000 + b"\r\n\r\n", "what it answers is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n", "what it answers is not HTTP"),
+        (b"", "the connection broke off"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "the connection broke off"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "the connection broke off"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\nabcde", "what it answers is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nabc", "was expected"),
+        (b"HTTP/1.1 200 OK\r\n\xff\xfe\r\nno header\r\nContent-Length: x\r\n\r\nabc", "was expected"),
+        (b"HTTP/1.1 200 OK\r\nETag: \"a\r\n b\"\r\nContent-Length: 5\r\n\r\nab", "the connection broke off"),
+    ],
+)  # fmt: skip
+def test_no_http(tmp_path: Path, caplog: pytest.LogCaptureFixture, answer: bytes, sentence: str) -> None:
+    with speaking(answer) as url:
+        (tmp_path / "set.zip").write_bytes(b"before")
+        with pytest.raises(InputError, match=re.escape(sentence)) as caught:
+            fetch(url, tmp_path)
+    assert (tmp_path / "set.zip").read_bytes() == b"before"
+    assert SECRET not in str(caught.value)
+    assert SECRET not in caplog.text
+
+
+honest = st.sampled_from(
+    [
+        b'HTTP/1.1 200 OK\r\nETag: "a"\r\nContent-Length: 20\r\n\r\n' + b"x" * 20,
+        b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-19/20\r\nContent-Length: 20\r\n\r\n" + b"x" * 20,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(b"abcde" * 9, mtime=0),
+        b"HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabc",
+    ]
+)
+
+
+@given(st.builds(edited, honest, edits, kept))
+@examples(60)
+def test_any_answer(tmp_path_factory: pytest.TempPathFactory, answer: bytes) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    with speaking(answer) as url:
+        try:
+            fetch(url, folder, None)
+            sentence = ""
+        except InputError as error:
+            sentence = str(error)
+    event(re.sub(r".*?: |;.*|[0-9]", "", sentence)[:60] or "a file")
+    assert sentence.isprintable()
+    assert SECRET not in sentence
+    assert (folder / "set.zip").exists() == (not sentence)
+    assert sentence or left(folder) == ["set.zip"]
+
+
+class Proxy(Handler):
+    """Passes requests on to the one server that this machine can reach, whatever host they are for."""
+
+    def do_GET(self) -> None:  # noqa: N802
+        self.server.seen.append({"url": self.path, **{key.lower(): value for key, value in self.headers.items()}})
+        upstream = http.client.HTTPConnection("127.0.0.1", int(self.headers.get("X-Port", UPSTREAM["port"])))
+        upstream.request("GET", urlsplit(self.path).path)
+        answer = upstream.getresponse()
+        self.send_response(answer.status)
+        self.end_headers()
+        self.wfile.write(answer.read())
+
+
+UPSTREAM: dict[str, str] = {}
+
+
+def test_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(WHOLE) as server, serving() as proxy, socket.create_server(("127.0.0.1", 0)) as unused:
+        proxy.RequestHandlerClass = Proxy
+        UPSTREAM["port"] = str(server.server_port)
+        monkeypatch.delenv("NO_PROXY")
+        monkeypatch.setenv("HTTP_PROXY", f"http://me:{SECRET}@127.0.0.1:{proxy.server_port}")
+        assert fetch("http://pictures.invalid/set.zip", tmp_path) == SHA256
+        assert proxy.seen[0]["url"] == "http://pictures.invalid/set.zip"
+        assert proxy.seen[0]["proxy-authorization"] == "Basic " + b64encode(f"me:{SECRET}".encode()).decode()
+        dead = unused.getsockname()[1]
+        unused.close()
+        monkeypatch.setenv("HTTP_PROXY", f"http://me:{SECRET}@127.0.0.1:{dead}")
+        sentence = refused(server.url, tmp_path)
+        assert (
+            "could not fetch from 127.0.0.1: the proxy could not be used; check the network or the proxy settings"
+            in sentence
+        )
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        assert fetch(server.url, tmp_path) == SHA256
+        assert len(proxy.seen) == 1
+
+
+def test_a_trickle_is_seen_and_can_be_stopped(checkout: Checkout) -> None:
+    def trickle(request: Handler) -> None:
+        request.send_response(200)
+        request.send_header("ETag", '"one"')
+        request.send_header("Content-Length", str(len(BODY)))
+        request.end_headers()
+        for first in range(len(BODY)):
+            request.wfile.write(BODY[first : first + 1])
+            time.sleep(0.02)
+
+    rest: Callable[[Handler], None] = lambda request: request.send(BODY)  # noqa: E731
+    with serving(trickle, rest) as server:
+        checkout.set(data__url=server.url, data__sha256=SHA256)
+        terminal, end = pty.openpty()
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # without a size no bar is drawn
+        command = [sys.executable, "-m", "stages.download"]
+        with subprocess.Popen(command, cwd=checkout.folder, env=checkout.environment, stderr=end) as process:
+            os.close(end)
+            seen = b""
+            while not re.search(rb"download 127\.0\.0\.1:.* [1-9][0-9.]*/3\.15M", seen):
+                seen += os.read(terminal, 1000)
+            process.send_signal(signal.SIGINT)
+            while b"nothing half-done was kept" not in seen:
+                seen += os.read(terminal, 1000)
+        assert process.returncode == 130
+        os.close(terminal)
+        came = (checkout.folder / "data/raw/dataset.zip.part").stat().st_size
+        assert came > 0
+        checkout.stage("download")
+        assert server.seen[-1]["range"] == f"bytes={came}-"
+    assert hashlib.sha256((checkout.folder / "data/raw/dataset.zip").read_bytes()).hexdigest() == SHA256
+
+
+def holding(folder: Path, secret: str) -> set[str]:
+    """The files in which a text stands, but for git's own and DVC's run cache, which has what dvc.lock has."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not {".git", "runs"} & set(path.parts))
+    return {path.relative_to(folder).as_posix() for path in files if secret.encode() in path.read_bytes()}
+
+
+def verbose(checkout: Checkout) -> str:
+    """What a download that fails prints with -v, the tracebacks of DVC itself included."""
+    return checkout.run("sh", "-c", f"! {sys.executable} -m dvc repro -v download")
+
+
+def test_no_secret_is_printed_or_written(checkout: Checkout, tmp_path: Path) -> None:
+    body = write_zip(tmp_path / "drawn.zip", train=2, val=1).read_bytes()
+    home = Path(checkout.environment["HOME"])
+    (home / ".netrc").write_text(f"machine 127.0.0.1\nlogin me\npassword {SECRET}\n")
+    with serving(basic) as server:
+        # The password of ~/.netrc gets to the server, and nowhere else.
+        checkout.set(data__url=server.url, data__sha256=None)
+        printed = checkout.dvc("repro", "-v", "download")
+        assert "authorization" in server.seen[-1]
+        assert SECRET not in printed
+        assert holding(checkout.folder, SECRET) == set()
+        # One in the URL gets nowhere at all.
+        checkout.set(data__url=server.url.replace("://", f"://me:{SECRET}@"))
+        asked = len(server.seen)
+        for stage in ("download", "weights", "params"):
+            assert SECRET not in checkout.stage(stage, fails=True)
+        printed = verbose(checkout)
+        assert "data.url is 'http://...127.0.0.1" in printed
+        assert SECRET not in printed
+        assert len(server.seen) == asked
+        assert holding(checkout.folder, SECRET) == {"params.yaml"}
+    # A token in the query is part of the address, which DVC keeps; nothing else shows it.
+    with serving(tagged(200, body[:1000], Content_Length=str(len(body))), reply(404, b"")) as server:
+        checkout.set(data__url=f"{server.url}?token={SECRET}")
+        printed = verbose(checkout)
+        assert "answered 404" in printed
+        assert SECRET not in printed
+        note = json.loads((checkout.folder / "data/raw/dataset.zip.part.json").read_text())
+        assert note["validator"] == '"one"'
+        assert holding(checkout.folder, SECRET) == {"params.yaml"}
+        server.answers = [reply(200, body, Content_Length=str(len(body)))]
+        assert SECRET not in checkout.dvc("repro", "-v", "unzip")
+        assert holding(checkout.folder, SECRET) == {"params.yaml", "dvc.lock"}
