@@ -45,8 +45,9 @@ test: $(INSTALLED) lint  ## Check formatting, style and types, then run the test
 	pytest
 
 soak: $(INSTALLED)  ## Damage 20000 archives and pictures, kill the pipeline 100 times (hours)
-	FUZZ_EXAMPLES=20000 SOAK_KILLS=100 pytest tests/test_fuzz.py tests/test_resuming.py tests/test_at_once.py \
-		tests/test_machines.py tests/test_determinism.py tests/test_soak.py
+	FUZZ_EXAMPLES=20000 SOAK_KILLS=100 pytest tests/test_fuzz.py tests/test_params.py tests/test_servers.py \
+		tests/test_weights.py tests/test_resuming.py tests/test_at_once.py tests/test_machines.py tests/test_determinism.py \
+		tests/test_soak.py
 
 lint: $(INSTALLED)  ## Check formatting, style and types
 	ruff format --check .

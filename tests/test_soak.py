@@ -144,7 +144,7 @@ class Soak:
                 psutil.wait_procs(stage_processes(self.checkout), timeout=60)
 
     def unlocked(self, printed: str) -> bool:
-        """Do what DVC's users have to where it was killed while it wrote its list of locks (in place)."""
+        """Do what users have to where DVC was killed while it wrote its list of locks, which it writes in place."""
         lost = "Unable to read RWLock-file '.dvc/tmp/rwlock'" in printed
         if lost:
             (self.checkout.folder / ".dvc/tmp/rwlock").unlink()
