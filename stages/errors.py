@@ -27,9 +27,13 @@ def run(main: Callable[[], None]) -> NoReturn:
     try:
         with alone(program) if program in STAGES and "WORLD_SIZE" not in os.environ else nullcontext():
             main()
+        sys.stdout.flush()
     except InputError as error:
         print(f"{program}: {error}", file=sys.stderr)
         sys.exit(1)
+    except BrokenPipeError:  # `predict ... | head`: what reads has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would say so once more at its end
+        sys.exit(0)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         print(f"{program}: {error.strerror or error}{where}", file=sys.stderr)

@@ -104,3 +104,12 @@ def test_a_stream_without_an_end_is_taken_as_it_comes(finished: Checkout, folder
 def test_a_batch_of_nothing_but_unreadable_files(finished: Checkout, folder: Path) -> None:
     found = list(predict([folder / "notes.txt"] * 40 + [folder / "a.jpg"], finished.folder / "data/model"))
     assert [type(one) for one in found] == [Unreadable] * 40 + [Prediction]
+
+
+def test_a_reader_that_has_had_enough(finished: Checkout) -> None:
+    command = f"{sys.executable} -m stages.predict data/images/val | true"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], cwd=finished.folder, env=finished.environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
