@@ -25,7 +25,8 @@ def run(main: Callable[[], None]) -> NoReturn:
     """
     program = Path(sys.argv[0]).stem
     try:
-        with alone(program) if program in STAGES and "WORLD_SIZE" not in os.environ else nullcontext():
+        is_stage = program in STAGES and "WORLD_SIZE" not in os.environ and Path("params.yaml").exists()
+        with alone(program) if is_stage else nullcontext():
             main()
         sys.stdout.flush()
     except InputError as error:
@@ -67,6 +68,7 @@ def alone(stage: str) -> Iterator[None]:
         return
     import fcntl
 
+    Path("data").mkdir(exist_ok=True)
     with Path("data/.lock").open("a+", encoding="utf-8") as file:  # locked while it is open: no lock outlives a process
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,3 +81,4 @@ def alone(stage: str) -> Iterator[None]:
         file.write(f"{stage} (process {os.getpid()})")
         file.flush()
         yield
+        file.truncate(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ import torch
 from PIL import Image, ImageDraw
 from torchvision import models
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # behind a script's & it is ignored, also by what is started
 if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side, one on a core: so should what they start
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
