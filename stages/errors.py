@@ -80,5 +80,7 @@ def alone(stage: str) -> Iterator[None]:
         file.truncate(0)
         file.write(f"{stage} (process {os.getpid()})")
         file.flush()
-        yield
-        file.truncate(0)
+        try:
+            yield
+        finally:
+            file.truncate(0)
