@@ -25,9 +25,6 @@ FLAGS = (
 )  # fmt: skip
 
 
-pytestmark = pytest.mark.xdist_group("report")  # they share a fixture that takes a while
-
-
 @pytest.fixture(scope="module")
 def page(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of the finished pipeline, compared with a commit that has no results."""

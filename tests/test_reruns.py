@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
 import networkx
-import pytest
 import yaml
 from dvc.repo import Repo
 
@@ -122,16 +122,23 @@ def observe(checkout: Checkout, pictures: Path, weights: Path) -> dict[str, Runs
     return found
 
 
-@pytest.fixture(scope="module")
-def observed(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> dict[str, Runs]:
-    folder, home = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("home")
-    pictures = write_zip(home / "few.zip", train=5, val=2)
-    return observe(Checkout(folder, home), pictures, weights)
+EDITS: list[Callable[[str], str]] = [
+    lambda row: "",
+    lambda row: row.replace("`", "`x.", 1),
+    lambda row: row.replace("| train", "| features, train") if "| train" in row else row.replace("|", "| train |", 2),
+    lambda row: re.sub(r"\w+(?=[^`|]*\|$)", "", row, count=1) if row.count("evaluate") else row + "\n| `x` | | |",
+]
 
 
-@pytest.mark.xdist_group("reruns")
-def test_the_table_is_what_dvc_does(observed: dict[str, Runs]) -> None:
-    assert rows(TABLE.read_text()) == observed
+def test_the_table_is_what_dvc_does(checkout: Checkout, weights: Path, tmp_path: Path) -> None:
+    observed = observe(checkout, write_zip(tmp_path / "few.zip", train=5, val=2), weights)
+    text = TABLE.read_text()
+    assert rows(text) == observed
+    # An edited row would be noticed.
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    assert len(lines) > 30
+    for line, edit in product(lines, EDITS):
+        assert rows(text.replace(line + "\n", edit(line) + "\n", 1)) != observed, line
 
 
 def change(folder: Path) -> Iterator[str]:
@@ -161,21 +168,3 @@ def test_pictures_that_change(checkout: Checkout, weights: Path, tmp_path: Path)
     found = {how: ran(checkout.dvc("repro")) for how in change(tmp_path / "mine")}
     table = re.findall(r"^\| (a .+?) \|(.*?)\|$", TABLE.read_text(), re.MULTILINE)
     assert {how: re.findall(r"\w+", stages) for how, stages in table} == found
-
-
-EDITS: list[Callable[[str], str]] = [
-    lambda row: "",
-    lambda row: row.replace("`", "`x.", 1),
-    lambda row: row.replace("| train", "| features, train") if "| train" in row else row.replace("|", "| train |", 2),
-    lambda row: re.sub(r"\w+(?=[^`|]*\|$)", "", row, count=1) if row.count("evaluate") else row + "\n| `x` | | |",
-]
-
-
-@pytest.mark.xdist_group("reruns")
-@pytest.mark.parametrize("edit", EDITS)
-def test_an_edited_row_is_noticed(observed: dict[str, Runs], edit: Callable[[str], str]) -> None:
-    text = TABLE.read_text()
-    lines = [line for line in text.splitlines() if line.startswith("| `")]
-    assert len(lines) > 30
-    for line in lines:
-        assert rows(text.replace(line + "\n", edit(line) + "\n", 1)) != observed, line

@@ -15,9 +15,6 @@ from stages import sample
 ROOT = Path(__file__).parent.parent
 
 
-pytestmark = pytest.mark.xdist_group("sample")  # they share a fixture that takes a while
-
-
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     target = tmp_path_factory.mktemp("sample") / "new" / "sample.zip"
