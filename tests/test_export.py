@@ -87,7 +87,7 @@ def test_other_strategies(checkout: Checkout, pictures: Path, weights: Path, str
         data__url=str(pictures), data__sha256=None, backbone__weights=str(weights), strategy=strategy,
         strategies__svm__n_splits=2, strategies__finetune__epochs=1,
     )  # fmt: skip
-    for stage in ("download", "unzip", "weights", "features", "train", "evaluate", "explain"):
+    for stage in ("download", "unzip", "weights", "features", "train", "evaluate"):
         checkout.stage(stage)
     for form in export.FORMATS:
         if form == "onnx":
@@ -124,7 +124,7 @@ def test_what_is_missing_gets_a_sentence(finished: Checkout, tmp_path: Path) -> 
 
 def test_dvc_and_gto_know_the_model(checkout: Checkout, pictures: Path, weights: Path, tmp_path: Path) -> None:
     checkout.set(data__url=str(pictures), data__sha256=None, backbone__weights=str(weights))
-    checkout.dvc("repro")
+    checkout.dvc("repro", "train")
     checkout.commit("trained")
     checkout.run("gto", "register", "classifier", "--version", "v1.0.0")
     assert "classifier" in checkout.run("gto", "show")

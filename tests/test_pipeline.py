@@ -86,23 +86,19 @@ def test_the_same_bytes_from_an_empty_cache(
     new_checkout: Callable[[], Checkout], pictures: Path, weights: Path
 ) -> None:
     results = []
-    for strategy in ("linear", "finetune"):
-        for _ in range(2):
-            checkout = new_checkout()
-            configure(checkout, pictures, weights)
-            checkout.set(strategy=strategy)
-            for stage in STAGES:
-                checkout.stage(stage)
-            results.append(checkout.tracked())
+    for _ in range(2):
+        checkout = new_checkout()
+        configure(checkout, pictures, weights)
+        for stage in STAGES:
+            checkout.stage(stage)
+        results.append(checkout.tracked())
     assert results[0] == results[1]
-    assert results[2] == results[3]
-    assert results[0] != results[2]
 
 
 def test_frozen_layers_in_every_epoch(checkout: Checkout, pictures: Path, weights: Path) -> None:
     configure(checkout, pictures, weights)
     checkout.set(strategy="tutorial")
-    for stage in STAGES:
+    for stage in STAGES[:5]:
         checkout.stage(stage)
     assert np.load(checkout.folder / "data/features/train/inputs.npy", mmap_mode="r").shape == (24, 1, 256, 256, 3)
     before = load_file(checkout.folder / "data/weights/weights.safetensors")
@@ -118,7 +114,7 @@ def test_sgd_on_stored_features(checkout: Checkout, pictures: Path, weights: Pat
     }  # fmt: skip
     content["strategy"] = "mine"
     (checkout.folder / "params.yaml").write_text(yaml.safe_dump(content))
-    assert ran(checkout.dvc("repro")) == STAGES
+    assert ran(checkout.dvc("repro", "train")) == STAGES[:5]
     assert np.load(checkout.folder / "data/features/train/inputs.npy", mmap_mode="r").shape == (24, 2, 512)
     assert checkout.json("data/model/card.json")["strategy"]["name"] == "mine"
 
@@ -129,7 +125,7 @@ def test_pretrain_share_the_model_and_start_from_it(
     first = new_checkout()
     configure(first, pictures, weights)
     first.set(strategy="scratch", strategies__scratch__epochs=2)
-    first.dvc("repro")
+    first.dvc("repro", "train")
     assert first.json("data/model/card.json")["init"] == "random"
     model = first.folder / "data/model/model.safetensors"
     before = load_file(model)
@@ -138,7 +134,7 @@ def test_pretrain_share_the_model_and_start_from_it(
     three = write_zip(tmp_path / "three.zip", train=6, val=3, classes=("dots", "lines", "more"))
     second = new_checkout()
     configure(second, three, model)
-    assert ran(second.dvc("repro")) == STAGES
+    assert ran(second.dvc("repro", "evaluate")) == STAGES[:6]
     card = second.json("data/model/card.json")
     assert card["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
     assert card["classes"] == ["dots", "lines", "more"]
@@ -149,14 +145,14 @@ def test_pretrain_share_the_model_and_start_from_it(
 
     # The lower layers of a network that ends early are no such start.
     second.set(strategy="svm", strategies__svm__n_splits=2)
-    second.dvc("repro")
+    second.dvc("repro", "train")
     second.set(strategy="linear", backbone__weights=str(second.folder / "data/model/model.safetensors"))
     assert "is not a resnet18: it lacks layer3.0.bn1.bias" in second.dvc("repro", fails=True)
 
 
 def test_ten_heads_on_the_features_of_one_pass(checkout: Checkout, pictures: Path, weights: Path) -> None:
     configure(checkout, pictures, weights)
-    assert ran(checkout.dvc("repro")) == STAGES
+    assert ran(checkout.dvc("repro", "evaluate")) == STAGES[:6]
     for change in (
         "weight_decay=0.01", "weight_decay=1", "loss=hinge", "standardise=true", "class_weight=balanced",
         "n_splits=3", "weight_decay=[0.1,1]", "loss=cross_entropy", "n_splits=4", "weight_decay=[0.2,2]",
@@ -168,7 +164,7 @@ def test_ten_heads_on_the_features_of_one_pass(checkout: Checkout, pictures: Pat
 def test_predict_agrees_with_the_metrics(checkout: Checkout, pictures: Path, weights: Path) -> None:
     configure(checkout, pictures, weights)
     checkout.set(precision="float32")
-    for stage in STAGES:
+    for stage in STAGES[:6]:
         checkout.stage(stage)
     folder = checkout.folder / "data/images/val"
     files = sorted(path for path in folder.rglob("*.jpg"))

@@ -61,7 +61,7 @@ def test_training_and_evaluation(checkout: Checkout, many: Path, weights: Path) 
         checkout, many, weights, strategy="partial", precision="float32", strategies__partial__freeze="avgpool",
         strategies__partial__epochs=3, strategies__partial__class_weight="balanced",
     )  # fmt: skip
-    checkout.dvc("repro")
+    checkout.dvc("repro", "evaluate")
     one = checkout.json("metrics/train/metrics.json"), checkout.json("metrics/evaluate.json")
     checkout.set(launch=TWO)
     checkout.stage("train")
@@ -74,7 +74,7 @@ def test_training_and_evaluation(checkout: Checkout, many: Path, weights: Path) 
 
 def test_every_layer(checkout: Checkout, pictures: Path, weights: Path) -> None:
     configure(checkout, pictures, weights, strategy="finetune", strategies__finetune__epochs=2, launch=TWO)
-    checkout.dvc("repro")
+    checkout.dvc("repro", "evaluate")
     two = checkout.json("metrics/evaluate.json")
     checkout.set(launch=None)
     checkout.stage("train")
@@ -88,7 +88,7 @@ def test_every_layer(checkout: Checkout, pictures: Path, weights: Path) -> None:
 
 def test_a_killed_process_ends_the_job_with_a_sentence(checkout: Checkout, pictures: Path, weights: Path) -> None:
     configure(checkout, pictures, weights, strategy="finetune", strategies__finetune__epochs=2)
-    checkout.dvc("repro")
+    checkout.dvc("repro", "train")
     before = checkout.tracked()
     checkout.set(launch=TWO, strategies__finetune__epochs=300)
     shutil.rmtree(checkout.folder / "metrics/train/plots")
@@ -105,7 +105,7 @@ def test_a_killed_process_ends_the_job_with_a_sentence(checkout: Checkout, pictu
     assert "of stages.train was killed by SIGKILL, and the others were stopped" in printed
     assert "Traceback" not in printed, printed
     checkout.set(launch=TWO, strategies__finetune__epochs=2)
-    checkout.dvc("repro")
+    checkout.dvc("repro", "train")
     assert checkout.tracked().keys() == before.keys()
 
 
