@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -196,10 +197,10 @@ def fit(
     share = np.repeat(problem.importance if kept is None else problem.importance * kept, views)
     share = share / share.sum()
     # The bias is free, so features may be centred without changing the problem; it is much better conditioned.
-    mean = sum((share[part] @ rows[part] for part in _parts(len(rows))), np.zeros(size))
+    mean = sum((share[part] @ rows[part] for part in _parts(rows)), np.zeros(size))
     scale = np.ones(size)
     if problem.standardise:
-        variance = sum((share[part] @ (rows[part] - mean) ** 2 for part in _parts(len(rows))), np.zeros(size))
+        variance = sum((share[part] @ (rows[part] - mean) ** 2 for part in _parts(rows)), np.zeros(size))
         scale = 1 / np.sqrt(np.where(variance > 0, variance, 1))
 
     def unscaled(flat: Double) -> Head:
@@ -209,7 +210,7 @@ def fit(
     def objective(flat: Double) -> tuple[float, Double]:
         head, weight = unscaled(flat), flat[:-n_classes].reshape(n_classes, size)
         loss, slope_weight, slope_bias = 0.0, np.zeros_like(weight), np.zeros(n_classes)
-        for part in _parts(len(rows)):
+        for part in _parts(rows):
             losses, slope = loss_of(head.logits(rows[part]), labels[part])
             loss += float(share[part] @ losses)
             slope *= share[part, None].astype(np.float32)
@@ -242,6 +243,10 @@ def calibrate(logits: Float, labels: Labels) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-5, 5), method="bounded").x))
 
 
-def _parts(n: int) -> Iterator[slice]:
-    for first in range(0, n, ROWS):
-        yield slice(first, min(first + ROWS, n))
+def _parts(rows: Float) -> Iterator[slice]:
+    """Yield pieces of rows that may be memory-mapped; what has been read of a mapped one is let go of after each."""
+    mapped: Any = getattr(rows, "_mmap", None)
+    for first in range(0, len(rows), ROWS):
+        yield slice(first, min(first + ROWS, len(rows)))
+        if len(rows) > ROWS and hasattr(mapped, "madvise"):
+            mapped.madvise(mmap.MADV_DONTNEED)  # or all of it would count as this process's memory
