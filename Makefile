@@ -44,10 +44,8 @@ report: $(INSTALLED)  ## Write what the last run came to: report/index.html, and
 test: $(INSTALLED) lint  ## Check formatting, style and types, then run the tests
 	pytest
 
-soak: $(INSTALLED)  ## Damage 20000 archives and pictures, kill the pipeline 100 times (hours)
-	FUZZ_EXAMPLES=20000 SOAK_KILLS=100 pytest tests/test_fuzz.py tests/test_params.py tests/test_servers.py \
-		tests/test_weights.py tests/test_resuming.py tests/test_at_once.py tests/test_machines.py tests/test_determinism.py \
-		tests/test_soak.py
+soak: $(INSTALLED)  ## All the tests, with 20000 damaged archives, pictures, params, weights and answers, and 100 kills (hours)
+	FUZZ_EXAMPLES=20000 SOAK_KILLS=100 pytest
 
 lint: $(INSTALLED)  ## Check formatting, style and types
 	ruff format --check .

@@ -25,6 +25,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side, one on a core
     torch.set_num_threads(1)
 
 ROOT = Path(__file__).parent.parent
+SOAK = "SOAK_KILLS" in os.environ
+takes_long = pytest.mark.skipif(not SOAK, reason="takes long; `make soak` runs it")
 STAGES = ["download", "unzip", "weights", "features", "train", "evaluate", "explain"]
 
 

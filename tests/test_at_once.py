@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.conftest import Checkout
+from tests.conftest import Checkout, takes_long
 from tests.test_processes import wait_for
 from tests.test_soak import check_cache, contents, stage_processes
 
@@ -83,6 +83,7 @@ def test_two_dvc_in_one_checkout(checkout: Checkout, finished: Checkout, picture
     assert contents(checkout.folder, "data", "metrics") == expected
 
 
+@takes_long
 def test_two_checkouts_with_one_cache(
     new_checkout: Callable[[], Checkout], finished: Checkout, pictures: Path, weights: Path, tmp_path: Path
 ) -> None:

@@ -20,12 +20,16 @@ from stages.errors import InputError
 from stages.images import Preprocessing
 from stages.processes import Processes
 from stages.views import evaluation_view
-from tests.conftest import ROOT, draw
+from tests.conftest import ROOT, draw, takes_long
 
 FAMILIES = ["resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny"]  # one of each
 with torch.device("meta"):
     LAYERS = {name: list(backbone.layers(backbone.build(name, 1))) for name in FAMILIES}
-CUTS = [(name, layer) for name in FAMILIES for layer in LAYERS[name][:-1]]
+CUTS = [
+    pytest.param(name, layer, marks=[takes_long] if name.startswith("convnext") else [])
+    for name in FAMILIES
+    for layer in LAYERS[name][:-1]
+]
 SMALL = {"resize": 72, "crop": 64}  # pictures of that size cost little
 
 

@@ -11,8 +11,9 @@ import torch
 
 from stages import evaluate
 from stages.parallel import cores
+from tests.conftest import SOAK
 from tests.test_cuts import ONCE, drawn, run  # noqa: F401
-from tests.test_soak import SOAK, contents
+from tests.test_soak import contents
 
 TWICE = ONCE | {"epochs": 2}
 BLOCKS: dict[str, dict[str, Any]] = {

@@ -16,7 +16,7 @@ from stages import export
 from stages.errors import InputError
 from stages.images import Preprocessing
 from stages.predict import Prediction, predict
-from tests.conftest import Checkout
+from tests.conftest import Checkout, takes_long
 
 WITHOUT_TORCH = """
 import json, sys
@@ -81,7 +81,7 @@ def test_pt2_and_safetensors_say_what_they_are(finished: Checkout, tmp_path: Pat
         assert program(batch[:n]).sum(dim=1).tolist() == pytest.approx([1] * n)
 
 
-@pytest.mark.parametrize("strategy", ["svm", "finetune"])
+@pytest.mark.parametrize("strategy", ["svm", pytest.param("finetune", marks=takes_long)])
 def test_other_strategies(checkout: Checkout, pictures: Path, weights: Path, strategy: str) -> None:
     checkout.set(
         data__url=str(pictures), data__sha256=None, backbone__weights=str(weights), strategy=strategy,

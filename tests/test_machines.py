@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Checkout
-from tests.test_soak import SOAK, contents
+from tests.conftest import SOAK, Checkout
+from tests.test_soak import contents
 
 GIB = 1 << 30
 own_mounts = pytest.mark.skipif(

@@ -42,7 +42,7 @@ def test_the_demo(checkout: Checkout) -> None:
     checkout.run("git", "config", "user.name", "Tester")
     checkout.dvc("exp", "apply", "demo")
     pretrained = checkout.json("metrics/evaluate.json")["accuracy"]
-    checkout.dvc("exp", "run", "--set-param", "strategies.linear.init=random")
+    checkout.dvc("exp", "run", "--set-param", "strategies.linear.init=random", "evaluate")
     untrained = checkout.json("metrics/evaluate.json")["accuracy"]
     assert pretrained >= 0.9
     assert untrained <= pretrained - 0.1

@@ -73,7 +73,7 @@ def test_training_and_evaluation(checkout: Checkout, many: Path, weights: Path) 
 
 
 def test_every_layer(checkout: Checkout, pictures: Path, weights: Path) -> None:
-    configure(checkout, pictures, weights, strategy="finetune", strategies__finetune__epochs=2, launch=TWO)
+    configure(checkout, pictures, weights, strategy="finetune", strategies__finetune__epochs=1, launch=TWO)
     checkout.dvc("repro", "evaluate")
     two = checkout.json("metrics/evaluate.json")
     checkout.set(launch=None)

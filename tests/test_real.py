@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Checkout
+from tests.conftest import Checkout, takes_long
 
 given = [os.environ.get(name, "") for name in ("HYMENOPTERA_ZIP", "RESNET18_WEIGHTS")]
 pytestmark = pytest.mark.skipif(
@@ -49,6 +49,7 @@ def test_a_new_last_layer(real: Checkout) -> None:
         assert found[name]["probability"] == pytest.approx(float(row["probability"]), abs=1e-3), name
 
 
+@takes_long
 def test_fine_tuning(real: Checkout) -> None:
     real.set(strategy="finetune")
     real.dvc("repro", "evaluate")
@@ -57,7 +58,12 @@ def test_fine_tuning(real: Checkout) -> None:
 
 @pytest.mark.parametrize(
     ("strategy", "freeze", "accuracy"),
-    [("partial", "layer3", 0.93), ("svm", "layer2", 0.78), ("svm", "layer3", 0.85), ("svm", "layer4", 0.90)],
+    [
+        ("svm", "layer2", 0.78),
+        pytest.param("svm", "layer3", 0.85, marks=takes_long),
+        pytest.param("svm", "layer4", 0.90, marks=takes_long),
+        pytest.param("partial", "layer3", 0.93, marks=takes_long),
+    ],
 )
 def test_what_lies_between(real: Checkout, strategy: str, freeze: str, accuracy: float) -> None:
     real.set(strategy=strategy, **{f"strategies__{strategy}__freeze": freeze})
@@ -65,6 +71,7 @@ def test_what_lies_between(real: Checkout, strategy: str, freeze: str, accuracy:
     assert real.json("metrics/evaluate.json")["accuracy"] >= accuracy
 
 
+@takes_long
 def test_from_random_weights_more_than_chance(real: Checkout) -> None:
     real.set(strategy="scratch", strategies__scratch__epochs=6)
     real.dvc("repro", "evaluate")

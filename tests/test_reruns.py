@@ -14,7 +14,7 @@ import networkx
 import yaml
 from dvc.repo import Repo
 
-from tests.conftest import ROOT, Checkout, draw, ran, write_zip
+from tests.conftest import ROOT, SOAK, Checkout, draw, ran, write_zip
 
 Runs = tuple[frozenset[str], frozenset[str]]  # stale, and what follows
 TABLE = ROOT / "docs/reruns.md"
@@ -99,7 +99,8 @@ def observe(checkout: Checkout, pictures: Path, weights: Path) -> dict[str, Runs
     def note(name: str, runs: Runs) -> None:
         assert found.setdefault(name, runs) == runs, f"{name} does not always make the same stages stale"
 
-    for strategy in content["strategies"]:
+    # These three have every name that a strategy can have; `make soak` tries the others, too.
+    for strategy in content["strategies"] if SOAK else ("linear", "partial", "tutorial"):
         content["strategy"] = strategy
         (checkout.folder / "params.yaml").write_text(yaml.safe_dump(content))
         checkout.dvc("repro")

@@ -15,9 +15,8 @@ import pytest
 import torch
 
 from stages import checkpoint
-from tests.conftest import Checkout
+from tests.conftest import SOAK, Checkout
 from tests.test_processes import TWO
-from tests.test_soak import SOAK
 
 EPOCHS = 5
 KEPT = "data/checkpoint.pt"

@@ -23,7 +23,6 @@ import pytest
 
 from tests.conftest import STAGES, Checkout
 
-SOAK = "SOAK_KILLS" in os.environ  # also what other tests go by
 KILLS = int(os.environ.get("SOAK_KILLS", "5"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
 START = "dvc's start"
