@@ -34,7 +34,7 @@ def run(main: Callable[[], None]) -> NoReturn:
         sys.exit(1)
     except BrokenPipeError:  # `predict ... | head`: what reads has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would say so once more at its end
-        sys.exit(0)
+        sys.exit(141)  # 128 + SIGPIPE: not 0, as what comes after was not done
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         print(f"{program}: {error.strerror or error}{where}", file=sys.stderr)
