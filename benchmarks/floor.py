@@ -42,10 +42,7 @@ def network_rate(threads: int, batch: int, seconds: float = 4.0) -> float:
     torch.set_num_threads(threads)
     device.keep_freed_memory()
     network = models.resnet18().eval().to(memory_format=torch.channels_last)
-    if device.uses_bfloat16(torch.device("cpu"), "auto"):
-        for module in network.modules():
-            if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
-                module.to(torch.bfloat16)
+    device.cast_once(network, torch.device("cpu"), "auto")
     pictures = torch.randn(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
 
     def forward(until: Callable[[], bool]) -> int:

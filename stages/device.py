@@ -8,6 +8,7 @@ import os
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from stages.errors import InputError
 
@@ -56,6 +57,14 @@ def uses_bfloat16(device: torch.device, precision: str) -> bool:
     Elsewhere it would be emulated, which is slower than float32.
     """
     return precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
+
+
+def cast_once(network: nn.Module, device: torch.device, precision: str) -> None:
+    """Convert the weights that `autocast` would convert again for every batch, to the same bits; not to train them."""
+    if uses_bfloat16(device, precision):
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.to(torch.bfloat16)
 
 
 def send(array: NDArray[np.generic], device: torch.device) -> torch.Tensor:

@@ -123,10 +123,7 @@ def make_encoder(given: params.Params, card: Mapping[str, Any]) -> Encoder:
     network = backbone.restore(card, 1, Path("data/weights/weights.safetensors"))
     frozen, _ = backbone.split(network, card, given.chosen.frozen)
     frozen.to(where).to(memory_format=torch.channels_last)
-    if device.uses_bfloat16(where, given.precision):
-        for module in frozen.modules():
-            if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
-                module.to(torch.bfloat16)  # once; autocast would do it again for every batch
+    device.cast_once(frozen, where, given.precision)
 
     def encode(squares: NDArray[np.uint8], first: int, views: Views | None) -> NDArray[np.float32]:
         with torch.inference_mode(), device.autocast(where, given.precision):
