@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from http.client import HTTPException, IncompleteRead, responses
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 from zipfile import ZipFile, ZipInfo
@@ -31,6 +32,7 @@ from urllib3.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
+from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
 
 from stages import params
@@ -43,12 +45,33 @@ CHUNK = 1 << 20  # bytes
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of the body
 CUTS = 5  # how often in a row a connection may break without bringing more than all before it
 BACKOFF = 0.5  # seconds before the second retry, doubled before each further one
-RETRIES = Retry(
+PATIENCE = 120  # seconds that a server may ask to be left alone for
+
+
+class Retries(Retry):
+    """Asks again without reading what came with a refusal, which may have no end."""
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: BaseHTTPResponse | None = None,
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Retries:
+        """Close the connection; then count, as Retry does."""
+        if response:
+            response.close()
+        return super().increment(method, url, response, *args, **kwargs)
+
+
+RETRIES = Retries(
     total=4,
     backoff_factor=BACKOFF,
     status_forcelist=(429, 500, 502, 503, 504),
     allowed_methods={"GET"},
     raise_on_status=False,  # the last answer then tells what to say
+    retry_after_max=PATIENCE,
 )
 
 
@@ -225,6 +248,7 @@ def _download(url: str, target: Path, sha256: str | None, param: str, gib: float
 def _receive(url: str, part: Path, param: str, gib: float) -> bool:
     """Write the body of `url` to `part`, over as many connections as it takes; True where a part was kept."""
     with requests.Session() as session:
+        session.hooks["response"].append(_close_redirect)
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
         farthest = cuts = 0
@@ -252,6 +276,12 @@ def _receive(url: str, part: Path, param: str, gib: float) -> bool:
                     time.sleep(BACKOFF * 2**cuts)
                 else:
                     return resumed
+
+
+def _close_redirect(response: requests.Response, **_: object) -> None:
+    """Keep requests from reading what comes with a redirect, which may have no end."""
+    if response.is_redirect:
+        response.raw.close()
 
 
 def _write(response: requests.Response, part: Path, url: str, start: int, *, param: str, gib: float) -> bool:

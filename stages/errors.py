@@ -50,7 +50,9 @@ def run(main: Callable[[], None]) -> NoReturn:
         )
         sys.exit(1)
     except KeyboardInterrupt:
-        print(f"{program}: interrupted; nothing half-done was kept, run it again", file=sys.stderr)
+        print(
+            f"{program}: interrupted; what was finished before is still there, run it again to go on", file=sys.stderr
+        )
         sys.exit(130)
     sys.stderr.flush()
     os._exit(0)  # all is written; Python would take half a second more to take PyTorch apart

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 import re
-from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -21,11 +17,15 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.errors import InputError, run
+from stages.mistakes import Schema, did_you_mean, shown, without_secrets
+
+SECRETS = re.compile(
+    r"(?i)(.*[-_])?(token|sig|signature|secret|password|passwd|pwd|credential|auth|api[-_]?key|(aws)?access[-_]?key([-_]?id)?)"
+)  # what queries that let in whoever has the address call their secrets
 
 
 def _without_password(source: str) -> str:
@@ -42,6 +42,12 @@ def _without_password(source: str) -> str:
         raise ValueError(
             "params.yaml and dvc.lock are in git, where a password would stay; "
             f"leave it out here, and put it into ~/.netrc as `machine {parts.hostname} login NAME password PASSWORD`"
+        )
+    secret = next((name for name, _ in parse_qsl(parts.query) if SECRETS.fullmatch(name)), None)
+    if secret:
+        raise ValueError(
+            f"params.yaml and dvc.lock are in git, where the {secret} in it would stay; "
+            "download the file with it, and set this to the path of the file"
         )
     return source
 
@@ -250,125 +256,22 @@ def load(path: Path = Path("params.yaml")) -> Params:
     except (YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
-        problem = " ".join(_without_secrets(getattr(error, "problem", None) or str(error)).split())
+        problem = " ".join(without_secrets(getattr(error, "problem", None) or str(error)).split())
         raise InputError(f"{path} is not valid YAML{line}: {problem}") from None
     try:
         params = Params.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"{path}: {_sentence(error.errors(), content)}") from None
+        schema = Schema(Params.model_json_schema(ref_template="{model}"))
+        raise InputError(f"{path}: {schema.sentence(error.errors(), content)}") from None
     if params.strategy not in params.strategies:
-        known = _did_you_mean(params.strategy, params.strategies)
-        raise InputError(f"{path}: strategy: there is no {_shown(params.strategy)} among `strategies`; {known}")
+        known = did_you_mean(params.strategy, params.strategies)
+        raise InputError(f"{path}: strategy: there is no {shown(params.strategy)} among `strategies`; {known}")
     return params
 
 
 def main() -> None:
     """Check params.yaml, and say which strategy it chooses."""
     print(f"params.yaml can be used; strategy is {load().strategy}")
-
-
-def _sentence(errors: list[ErrorDetails], content: object) -> str:
-    """Say what is wrong first: a misspelt name before the one that is missing for it."""
-    surplus = [error for error in errors if error["type"] == "extra_forbidden"]
-    error = (surplus or errors)[0]
-    names, node, block = _place(error["loc"], content)
-    given, kind = error["input"], error["type"]
-    if kind.startswith("union_tag"):
-        tag = block["discriminator"]["propertyName"]
-        misspelt = difflib.get_close_matches(tag, map(str, given), n=1)
-        if tag not in given and misspelt:
-            return f"{'.'.join([*names, *misspelt])} is not a parameter here; did you mean {tag!r}?"
-        kind = "" if tag in given else "missing"
-        names, given, node = [*names, tag], given.get(tag), {"enum": list(block["discriminator"]["mapping"])}
-    name = ".".join(map(_plain, names)) or "everything"
-    if kind == "missing":
-        return f"{name} is missing: it takes {_accepted(node)}"
-    if kind in {"extra_forbidden", "invalid_key"}:
-        return f"{name} is not a parameter here; {_did_you_mean(names[-1], block['properties'])}"
-    if kind == "value_error":
-        shown = "" if isinstance(given, dict) else f" is {_shown(given)}"
-        return f"{name}{shown}: {error['msg'].removeprefix('Value error, ')}"
-    quoted = isinstance(given, str) and kind in {"int_type", "float_type"} and re.fullmatch(r"[-+.\de]+", given)
-    hint = "; leave out the quotation marks" if quoted else ""
-    return f"{name} is {_shown(given)}: it takes {_accepted(node)}{hint}"
-
-
-def _place(loc: tuple[int | str, ...], content: Any) -> tuple[list[str], dict[str, Any], dict[str, Any]]:  # noqa: ANN401
-    """Return the names in the file that lead to an error, the JSON schema of what belongs there, and its block's."""
-    names: list[str] = []
-    node = block = _schema()
-    for part in loc:
-        block = _resolved(node)
-        if "discriminator" in block:  # the part is the tag, which is not in the file
-            node = {"$ref": block["discriminator"]["mapping"][part]}
-            continue
-        if isinstance(part, str):
-            node = block.get("properties", {}).get(part) or block.get("additionalProperties") or {}
-            content = content.get(part) if isinstance(content, dict) else None
-        else:
-            node = block.get("items", {})
-            if "items" in block and not isinstance(content, list):  # one that was made a list
-                continue
-        names.append(str(part))
-    return names, node, _resolved(node) if "discriminator" in _resolved(node) else block
-
-
-@cache
-def _schema() -> dict[str, Any]:
-    return Params.model_json_schema(ref_template="{model}")
-
-
-def _resolved(node: dict[str, Any]) -> dict[str, Any]:
-    if "anyOf" in node:
-        node = node["anyOf"][0]  # the other is null
-    return _schema()["$defs"][node["$ref"]] if "$ref" in node else node
-
-
-def _accepted(node: dict[str, Any]) -> str:
-    """Put a JSON schema into words."""
-    if "anyOf" in node:
-        return " or ".join(map(_accepted, node["anyOf"]))
-    node = _resolved(node)
-    if "properties" in node:
-        return f"a block with {', '.join(node['properties'])}"
-    if "discriminator" in node:
-        return f"a block with {node['discriminator']['propertyName']}"
-    if "description" in node:
-        return str(node["description"])
-    if "enum" in node or "const" in node:
-        return " or ".join(node.get("enum") or [node["const"]])
-    kinds = {"boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "text"}
-    kinds |= {"array": "a list of text", "null": "null"}
-    bounds = {"minimum": "from {}", "exclusiveMinimum": "greater than {}", "maximum": "at most {}",
-              "exclusiveMaximum": "less than {}", "minLength": "of at least {} character"}  # fmt: skip
-    words = [text.format(node[key]) for key, text in bounds.items() if key in node]
-    return " ".join([kinds.get(node.get("type", ""), "a block"), " and ".join(words)]).strip()
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {_shown(near[0])}? " if near else ""
-    return f"{hint}there are: {', '.join(map(_plain, known))}"
-
-
-def _shown(given: object) -> str:
-    """Return a value as one short line, without what may be a secret in it."""
-    if isinstance(given, str):
-        text = _without_secrets(given)
-        return repr(text if len(text) < 80 else f"{text[:77]}...")
-    if isinstance(given, int) and given.bit_length() > 100:
-        return "a number of more than 30 digits"
-    if given is None or isinstance(given, int | float):
-        return json.dumps(given)
-    return "a block" if isinstance(given, dict) else f"a {type(given).__name__}"
-
-
-def _plain(name: str) -> str:
-    return name if name.isprintable() and len(name) < 80 else _shown(name)
-
-
-def _without_secrets(text: str) -> str:
-    return re.sub(r"(?s)(?<=://).*@|(?<=[?]).*", "...", text)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def main() -> None:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with status {code}"
         raise InputError(
             f"process {first} of {arguments.training_script} {how}, and the others were stopped; "
-            f"nothing half-done was kept, run it again"
+            f"what was finished before is still there, run it again"
         ) from None
 
 

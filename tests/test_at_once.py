@@ -98,3 +98,26 @@ def test_two_checkouts_with_one_cache(
         assert contents(checkout.folder, "data", "metrics") == contents(finished.folder, "data", "metrics")
         assert "up to date" in checkout.dvc("status")
     assert check_cache(tmp_path / "cache") > 40
+
+
+@takes_long
+def test_queue_workers_with_one_cache(checkout: Checkout, finished: Checkout, pictures: Path, weights: Path) -> None:
+    configure(checkout, pictures, weights)
+    checkout.commit("configured")
+    checkout.dvc("exp", "run", "--queue", "--name", "usual")
+    checkout.dvc("exp", "run", "--queue", "--name", "other", "--set-param", "strategies.linear.weight_decay=0.5")
+    try:
+        checkout.dvc("queue", "start", "--jobs", "2")
+        wait_for(lambda: not {"Queued", "Running"} & set(checkout.dvc("queue", "status").split()), seconds=300)
+        printed = checkout.dvc("queue", "status")
+        assert printed.count("Success") == 2, printed
+    finally:
+        checkout.dvc("queue", "stop", "--kill")
+    assert check_cache(checkout.folder / ".dvc/cache") > 40
+    checkout.dvc("exp", "apply", "other")
+    assert contents(checkout.folder, "data/features") == contents(finished.folder, "data/features")
+    assert contents(checkout.folder, "data/model") != contents(finished.folder, "data/model")
+    assert "up to date" in checkout.dvc("status")
+    checkout.dvc("exp", "apply", "usual")
+    assert contents(checkout.folder, "data", "metrics") == contents(finished.folder, "data", "metrics")
+    assert "up to date" in checkout.dvc("status")

@@ -71,7 +71,8 @@ def test_too_little_memory(copied: Checkout, kilobytes: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "blocks"), [("features", 100), ("train", 40_000), ("evaluate", 1), ("train by epochs", 40_000)]
+    ("stage", "blocks"),
+    [("weights", 40_000), ("features", 100), ("train", 40_000), ("evaluate", 1), ("train by epochs", 40_000)],
 )
 def test_a_full_disk(copied: Checkout, stage: str, blocks: int) -> None:
     if stage == "train by epochs":

@@ -109,13 +109,13 @@ def test_a_killed_process_ends_the_job_with_a_sentence(checkout: Checkout, pictu
     assert checkout.tracked().keys() == before.keys()
 
 
-def wait_for(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+def wait_for(done: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if done():
             return
         time.sleep(0.1)
-    raise AssertionError("it did not happen within a minute")
+    raise AssertionError(f"it did not happen within {seconds:g} seconds")
 
 
 def descendants(process: int) -> list[int]:

@@ -12,6 +12,7 @@ import pty
 import re
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -21,10 +22,12 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import trustme
 from hypothesis import event, given
 from hypothesis import strategies as st
 
@@ -118,6 +121,25 @@ def endless(request: Handler) -> None:
     request.end_headers()
     while True:
         request.wfile.write(BODY)
+
+
+@pytest.mark.parametrize("status", [302, 503])
+def test_an_endless_body_of_no_use(tmp_path: Path, status: int) -> None:
+    def answer(request: Handler) -> None:
+        request.send_response(status)
+        request.send_header("Location", "/elsewhere")
+        request.end_headers()
+        try:
+            for _ in range(100):
+                request.wfile.write(BODY)
+        except ConnectionError:
+            hung_up.set()
+
+    hung_up = threading.Event()
+    with serving(answer, WHOLE) as server:
+        assert fetch(server.url, tmp_path) == SHA256
+        assert len(server.seen) == 2
+        assert hung_up.wait(5)
 
 
 @pytest.mark.parametrize(
@@ -362,6 +384,33 @@ def test_any_answer(tmp_path_factory: pytest.TempPathFactory, answer: bytes) -> 
     assert sentence or left(folder) == ["set.zip"]
 
 
+def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority, stranger = trustme.CA(), trustme.CA()
+    folder, bundle = tmp_path / "out", tmp_path / "authority.pem"
+    folder.mkdir()
+    authority.cert_pem.write_to_path(bundle)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    past = datetime.now(timezone.utc) - timedelta(days=1)
+    for certificate, accepted in [
+        (stranger.issue_cert("127.0.0.1"), False),
+        (authority.issue_cert("example.org"), False),
+        (authority.issue_cert("127.0.0.1", not_before=past - timedelta(days=1), not_after=past), False),
+        (authority.issue_cert("127.0.0.1"), True),
+    ]:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        certificate.configure_cert(context)
+        with serving() as server, serving(WHOLE) as hidden:
+            hidden.socket = context.wrap_socket(hidden.socket, server_side=True)
+            url = hidden.url.replace("http", "https")
+            server.answers = [reply(302, b"", Location=url, Content_Length="0")]
+            for asked in (url, server.url):
+                if accepted:
+                    assert fetch(asked, folder) == SHA256
+                else:
+                    assert "127.0.0.1: its TLS certificate was not accepted; check" in refused(asked, folder)
+            assert len(hidden.seen) == 2 * accepted
+
+
 class Proxy(Handler):
     """Passes requests on to the one server that this machine can reach, whatever host they are for."""
 
@@ -422,7 +471,7 @@ def test_a_trickle_is_seen_and_can_be_stopped(checkout: Checkout) -> None:
             while not re.search(rb"download 127\.0\.0\.1:.* [1-9][0-9.]*/3\.15M", seen):
                 seen += os.read(terminal, 1000)
             process.send_signal(signal.SIGINT)
-            while b"nothing half-done was kept" not in seen:
+            while b"what was finished before is still there" not in seen:
                 seen += os.read(terminal, 1000)
         assert process.returncode == 130
         os.close(terminal)
@@ -465,9 +514,16 @@ def test_no_secret_is_printed_or_written(checkout: Checkout, tmp_path: Path) -> 
         assert SECRET not in printed
         assert len(server.seen) == asked
         assert holding(checkout.folder, SECRET) == {"params.yaml"}
-    # A token in the query is part of the address, which DVC keeps; nothing else shows it.
+        # Nor does a token in the query.
+        checkout.set(data__url=f"{server.url}?id=1&access_token={SECRET}")
+        printed = verbose(checkout)
+        assert "params.yaml and dvc.lock are in git, where the access_token in it would stay" in printed
+        assert SECRET not in printed
+        assert len(server.seen) == asked
+        assert holding(checkout.folder, SECRET) == {"params.yaml"}
+    # Any other query is part of the address, which DVC keeps; nothing else shows it.
     with serving(tagged(200, body[:1000], Content_Length=str(len(body))), reply(404, b"")) as server:
-        checkout.set(data__url=f"{server.url}?token={SECRET}")
+        checkout.set(data__url=f"{server.url}?id={SECRET}")
         printed = verbose(checkout)
         assert "answered 404" in printed
         assert SECRET not in printed

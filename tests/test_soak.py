@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -87,12 +88,12 @@ def stage_processes(checkout: Checkout) -> list[psutil.Process]:
 
 
 def contents(folder: Path, *names: str) -> dict[str, str]:
-    """The hash of every file below these names, but for the lock."""
+    """The hash of every file below these names, but for the lock, and for what a killed DVC had tried links with."""
     files = [path for name in names for path in ((folder / name), *(folder / name).rglob("*")) if path.is_file()]
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files
-        if path.name != ".lock"
+        if path.name != ".lock" and not re.fullmatch(r"\.\w{22}\.tmp", path.name)
     }
 
 
