@@ -108,6 +108,13 @@ class Checkout:
         self.run("git", "init", "--quiet", "--initial-branch", "main")
         self.commit("start")
 
+    def copy(self, folder: Path) -> Checkout:
+        """Return a copy of it, in another folder and with the same home."""
+        another = object.__new__(Checkout)
+        another.folder, another.environment = folder, dict(self.environment)
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return another
+
     def run(self, *command: str, fails: bool = False) -> str:
         """Run a command in the checkout and return what it printed; it has to succeed, or to fail where it `fails`."""
         done = subprocess.run(
@@ -174,6 +181,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory, pictures: Path, weights: 
     checkout.set(data__url=str(pictures), data__sha256=None, backbone__weights=str(weights), precision="float32")
     checkout.dvc("repro")
     return checkout
+
+
+@pytest.fixture
+def copied(finished: Checkout, tmp_path: Path) -> Checkout:
+    """A checkout to change, in which the pipeline has run, and whose cache has what that took."""
+    return finished.copy(tmp_path / "copy")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -18,19 +17,6 @@ own_mounts = pytest.mark.skipif(
     subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode != 0,
     reason="needs a system where this user may mount",
 )
-
-
-def copy_of(finished: Checkout, folder: Path) -> Checkout:
-    """A checkout to change, in which the pipeline has run."""
-    shutil.copytree(finished.folder, folder, symlinks=True)
-    checkout = object.__new__(Checkout)
-    checkout.folder, checkout.environment = folder, dict(finished.environment)
-    return checkout
-
-
-@pytest.fixture
-def copied(finished: Checkout, tmp_path: Path) -> Checkout:
-    return copy_of(finished, tmp_path / "copy")
 
 
 def everything(checkout: Checkout) -> dict[str, str]:

@@ -58,13 +58,9 @@ def test_fine_tuning(real: Checkout) -> None:
 
 @pytest.mark.parametrize(
     ("strategy", "freeze", "accuracy"),
-    [
-        ("svm", "layer2", 0.78),
-        pytest.param("svm", "layer3", 0.85, marks=takes_long),
-        pytest.param("svm", "layer4", 0.90, marks=takes_long),
-        pytest.param("partial", "layer3", 0.93, marks=takes_long),
-    ],
+    [("svm", "layer2", 0.78), ("svm", "layer3", 0.85), ("svm", "layer4", 0.90), ("partial", "layer3", 0.93)],
 )
+@takes_long
 def test_what_lies_between(real: Checkout, strategy: str, freeze: str, accuracy: float) -> None:
     real.set(strategy=strategy, **{f"strategies__{strategy}__freeze": freeze})
     real.dvc("repro", "evaluate")
@@ -80,6 +76,7 @@ def test_from_random_weights_more_than_chance(real: Checkout) -> None:
     assert result["roc_auc"] > 0.6
 
 
+@takes_long
 def test_the_offline_backbone(real: Checkout) -> None:
     pytest.importorskip("timm", reason="the extra `offline` is not installed")
     real.set(backbone__name="efficientnet_lite0", backbone__weights="IMAGENET1K_V1", backbone__sha256=None)

@@ -14,7 +14,7 @@ import networkx
 import yaml
 from dvc.repo import Repo
 
-from tests.conftest import ROOT, SOAK, Checkout, draw, ran, write_zip
+from tests.conftest import ROOT, SOAK, STAGES, Checkout, draw, ran, write_zip
 
 Runs = tuple[frozenset[str], frozenset[str]]  # stale, and what follows
 TABLE = ROOT / "docs/reruns.md"
@@ -55,12 +55,12 @@ class Finished:
         self.folder = checkout.folder
         self.file = checkout.folder / "params.yaml"
         self.params = yaml.safe_load(self.file.read_text())
+        self.repo = Repo(str(self.folder))
+        self.graph = networkx.relabel_nodes(self.repo.index.graph, lambda stage: stage.name)
 
     def stale(self) -> Runs:
-        with Repo(str(self.folder)) as repo:
-            stale = {address.rpartition(":")[2] for address in repo.status()}
-            graph = networkx.relabel_nodes(repo.index.graph, lambda stage: stage.name)
-        then = {later for name in stale for later in networkx.ancestors(graph, name)}
+        stale = {address.rpartition(":")[2] for address in self.repo.status()}
+        then = {later for name in stale for later in networkx.ancestors(self.graph, name)}
         return frozenset(stale), frozenset(then - stale)
 
     def after(self, *changes: tuple[tuple[str, ...], Any]) -> Runs:
@@ -165,7 +165,8 @@ def test_pictures_that_change(checkout: Checkout, weights: Path, tmp_path: Path)
     with ZipFile(write_zip(tmp_path / "few.zip", train=12, val=4, top="")) as file:
         file.extractall(tmp_path / "mine")
     checkout.set(data__path=str(tmp_path / "mine"), backbone__weights=str(weights), strategies__linear__n_splits=2)
-    checkout.dvc("repro")
-    found = {how: ran(checkout.dvc("repro")) for how in change(tmp_path / "mine")}
+    to = STAGES if SOAK else STAGES[:4]
+    checkout.dvc("repro", to[-1])
+    found = {how: ran(checkout.dvc("repro", to[-1])) for how in change(tmp_path / "mine")}
     table = re.findall(r"^\| (a .+?) \|(.*?)\|$", TABLE.read_text(), re.MULTILINE)
-    assert {how: re.findall(r"\w+", stages) for how, stages in table} == found
+    assert {how: [name for name in re.findall(r"\w+", stages) if name in to] for how, stages in table} == found
