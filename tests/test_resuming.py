@@ -27,7 +27,11 @@ def prepared(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Ch
     """A checkout in which everything before `train` is up to date."""
     checkout = finished.copy(tmp_path_factory.mktemp("prepared") / "copy")
     checkout.set(
-        precision="auto", strategy="partial", strategies__partial__epochs=EPOCHS, strategies__partial__freeze="layer3"
+        precision="auto",
+        strategy="partial",
+        strategies__partial__epochs=EPOCHS,
+        strategies__partial__freeze="layer3",
+        strategies__partial__views__count=1,
     )
     checkout.dvc("repro", "features")
     return checkout
