@@ -60,7 +60,7 @@ class Retries(Retry):
         **kwargs: Any,  # noqa: ANN401
     ) -> Retries:
         """Close the connection; then count, as Retry does."""
-        if response:
+        if response is not None:
             response.close()
         return super().increment(method, url, response, *args, **kwargs)
 

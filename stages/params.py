@@ -23,12 +23,13 @@ from ruamel.yaml.error import YAMLError
 from stages.errors import InputError, run
 from stages.mistakes import Schema, did_you_mean, shown, without_secrets
 
-SECRETS = re.compile(
-    r"(?i)(.*[-_])?(token|sig|signature|secret|password|passwd|pwd|credential|auth|api[-_]?key|(aws)?access[-_]?key([-_]?id)?)"
-)  # what queries that let in whoever has the address call their secrets
+SECRETS = re.compile(  # what queries that let in whoever has the address call their secrets
+    "(?i)(.*[-_])?"
+    "(token|sig|signature|secret|password|passwd|pwd|credential|auth|api[-_]?key|(aws)?access[-_]?key([-_]?id)?)"
+)
 
 
-def _without_password(source: str) -> str:
+def _holds_no_secret(source: str) -> str:
     if "://" not in source:
         return source
     try:
@@ -66,7 +67,7 @@ Grid = Annotated[
     list[Positive], Field(min_length=1, description="a number greater than 0, or a list of those"), _OneOrMore
 ]
 Sources = Annotated[
-    list[Annotated[Text, AfterValidator(_without_password)]],
+    list[Annotated[Text, AfterValidator(_holds_no_secret)]],
     Field(min_length=1, description="a URL, a path or a name, or a list of those"),
     _OneOrMore,
 ]

@@ -93,7 +93,7 @@ def contents(folder: Path, *names: str) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files
-        if path.name != ".lock" and not re.fullmatch(r"\.\w{22}\.tmp", path.name)
+        if path.name != ".lock" and not (re.fullmatch(r"\.\w{22}\.tmp", path.name) and path.stat().st_size == 0)
     }
 
 
