@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save
 
 from stages import backbone, params
 from stages.atomic import replacing, write_json
-from stages.download import fetch, local_path, shown
+from stages.download import fetch, local_path
 from stages.errors import InputError, run
+from stages.web import shown
 
 MOST = 10  # GiB that a server may send; the largest that torchvision names has 1.3
 

@@ -19,7 +19,7 @@ from zipfile import ZIP_STORED, ZipFile
 import pytest
 import yaml
 
-from stages import download
+from stages import download, web
 from stages.errors import InputError
 from tests.conftest import ROOT
 
@@ -179,7 +179,7 @@ def test_busy_then_fine(server: Server, tmp_path: Path, status: int) -> None:
 
 
 def test_always_busy(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "RETRIES", download.RETRIES.new(backoff_factor=0.01))
+    monkeypatch.setattr(web, "RETRIES", web.RETRIES.new(backoff_factor=0.01))
     server.answers = [lambda request: request.send_error(503)]
     with pytest.raises(InputError, match="503 Service Unavailable"):
         fetch(server, tmp_path)
@@ -188,7 +188,7 @@ def test_always_busy(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "RETRIES", download.RETRIES.new(total=1, backoff_factor=0.01))
+    monkeypatch.setattr(web, "RETRIES", web.RETRIES.new(total=1, backoff_factor=0.01))
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     url = f"http://somebody:secret@127.0.0.1:{port}/set.zip?token=secret"

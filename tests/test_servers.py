@@ -32,7 +32,7 @@ import trustme
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from stages import download
+from stages import download, web
 from stages.errors import InputError
 from tests.conftest import Checkout, write_zip
 from tests.test_download import BODY, SHA256, Answer, Handler, Server, left
@@ -56,8 +56,8 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "no_proxy", "NETRC"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(download, "RETRIES", download.RETRIES.new(total=1, backoff_factor=0))
-    monkeypatch.setattr(download, "BACKOFF", 0)
+    monkeypatch.setattr(web, "RETRIES", web.RETRIES.new(total=1, backoff_factor=0))
+    monkeypatch.setattr(web, "BACKOFF", 0)
 
 
 def fetch(url: str, folder: Path, sha256: str | None = SHA256) -> str:
@@ -107,7 +107,7 @@ CUT = tagged(200, BODY[:HALF], Content_Length=str(len(BODY)))
 def test_more_is_said_than_ever_comes(tmp_path: Path, tag: dict[str, str]) -> None:
     with serving(reply(Content_Length=str(len(BODY) + 1000), **tag)) as server:
         assert "127.0.0.1: the connection broke off; check the network" in refused(server.url, tmp_path, keeps=True)
-        assert len(server.seen) == download.CUTS + 2
+        assert len(server.seen) == web.CUTS + 2
 
 
 def test_more_comes_than_is_said(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_more_than_the_limit(tmp_path: Path, answer: Answer) -> None:
 
 
 def test_nothing_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "TIMEOUT", (5, 0.2))
+    monkeypatch.setattr(web, "TIMEOUT", (5, 0.2))
     with serving(reply(200, b"", end="stall", Content_Length="1000")) as server:
         assert "127.0.0.1: nothing came for 0.2 seconds; check" in refused(server.url, tmp_path, keeps=True)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -169,7 +169,7 @@ def test_nothing_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_stall_then_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "TIMEOUT", (5, 0.5))
+    monkeypatch.setattr(web, "TIMEOUT", (5, 0.5))
     rest = tagged(206, BODY[1000:], Content_Range=f"bytes 1000-{len(BODY) - 1}/{len(BODY)}")
     with serving(reply(200, BODY[:1000], end="stall", ETag='"one"', Content_Length=str(len(BODY))), rest) as server:
         assert fetch(server.url, tmp_path) == SHA256
