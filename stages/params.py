@@ -25,7 +25,7 @@ from stages.mistakes import Schema, did_you_mean, shown, without_secrets
 
 SECRETS = re.compile(  # what queries that let in whoever has the address call their secrets
     "(?i)(.*[-_])?"
-    "(token|sig|signature|secret|password|passwd|pwd|credential|auth|api[-_]?key|(aws)?access[-_]?key([-_]?id)?)"
+    "(token|sig|signature|secret|password|passwd|pwd|credential|auth|(api|(aws)?access)?[-_]?key([-_]?id)?)"
 )
 
 
@@ -44,7 +44,8 @@ def _holds_no_secret(source: str) -> str:
             "params.yaml and dvc.lock are in git, where a password would stay; "
             f"leave it out here, and put it into ~/.netrc as `machine {parts.hostname} login NAME password PASSWORD`"
         )
-    secret = next((name for name, _ in parse_qsl(parts.query) if SECRETS.fullmatch(name)), None)
+    fields = parse_qsl(f"{parts.query}&{parts.fragment}".replace(";", "&"))
+    secret = next((name for name, _ in fields if SECRETS.fullmatch(name)), None)
     if secret:
         raise ValueError(
             f"params.yaml and dvc.lock are in git, where the {secret} in it would stay; "

@@ -246,6 +246,27 @@ def test_a_password_is_refused_and_not_shown(tmp_path: Path, name: str, url: str
 
 
 @pytest.mark.parametrize(
+    "query",
+    [
+        "key=hunter2", "id=1&api_key=hunter2", "apiKey=hunter2", "access_token=hunter2", "AWSAccessKeyId=hunter2",
+        "X-Amz-Signature=hunter2", "X-Goog-Credential=hunter2", "sv=2024&sig=hunter2", "user=me;password=hunter2",
+        "%6Bey=hunter2", "private_token=hunter2#a", "id=1#token=hunter2",
+    ],
+)  # fmt: skip
+def test_a_secret_in_a_query_is_refused_and_not_shown(tmp_path: Path, query: str) -> None:
+    shown = refused(tmp_path, changed("data.url", f"https://host/set.zip?{query}"))
+    assert "are in git, where the " in shown
+    assert shown.endswith("download the file with it, and set this to the path of the file")
+    assert "hunter" not in shown
+
+
+@pytest.mark.parametrize("query", ["id=1&confirm=t", "rlkey=a1&dl=1", "keyword=ants", "path=key", "download", "a=b=c"])
+def test_any_other_query_is_part_of_the_address(tmp_path: Path, query: str) -> None:
+    url = f"https://host/set.zip?{query}"
+    assert load(tmp_path, changed("data.url", url)).data.url == [url]
+
+
+@pytest.mark.parametrize(
     ("text", "sentence"),
     [
         (b"a: [", "is not valid YAML in line 1: expected the node content, but found '<stream end>'"),
