@@ -1,0 +1,86 @@
+"""Killed before any change that it makes to the disk, `replacing` leaves what was there, or what took its place."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from stages.atomic import replacing
+
+# Writes "second" to the target in two pieces, and kills itself before the change to the disk with the given number.
+WRITE = """
+import os, signal, sys
+from pathlib import Path
+from stages.atomic import replacing
+
+left = int(sys.argv[2])
+
+def before(event, _):
+    global left
+    if event in {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir"}:
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(before)
+with replacing(Path(sys.argv[1])) as temporary:
+    if sys.argv[3] == "dict":
+        temporary.mkdir()
+        (temporary / "a").write_text("second")
+        (temporary / "b").write_text("second")
+    else:
+        temporary.write_text("sec")
+        with temporary.open("a") as file:
+            file.write("ond")
+"""
+FIRST, SECOND = {"a": "first", "c": "first"}, {"a": "second", "b": "second"}
+
+
+def found(target: Path) -> object:
+    if target.is_dir():
+        return {path.name: path.read_text() for path in target.iterdir()}
+    return target.read_text() if target.exists() else None
+
+
+def put(target: Path, content: object) -> None:
+    if isinstance(content, dict):
+        target.mkdir()
+        for name, text in content.items():
+            (target / name).write_text(text)
+    elif content is not None:
+        target.write_text(str(content))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(None, "second"), ("first", "second"), (None, SECOND), (FIRST, SECOND)],
+    ids=["new file", "file", "new folder", "folder"],
+)
+def test_killed_before_any_change(tmp_path: Path, before: object, after: object) -> None:
+    seen = []
+    for number in count():
+        target = tmp_path / str(number) / "target"
+        target.parent.mkdir()
+        put(target, before)
+        command = [sys.executable, "-c", WRITE, str(target), str(number), type(after).__name__]
+        status = subprocess.run(command, check=False).returncode
+        if status == 0:
+            break
+        assert status == -signal.SIGKILL
+        left = found(target)
+        with pytest.raises(RuntimeError), replacing(target):  # the next run, which comes to nothing
+            raise RuntimeError
+        now = found(target)
+        assert now in (before, after)
+        assert left in (now, None), "never half of it, at most a moment in which the old one has another name"
+        assert [path.name for path in target.parent.iterdir()] == ["target"] * (now is not None)
+        seen.append(now)
+    assert found(target) == after
+    assert [path.name for path in target.parent.iterdir()] == ["target"]
+    assert len(seen) >= (3 if isinstance(after, str) else 5)
+    assert seen[0] == before
