@@ -123,7 +123,7 @@ class Soak:
     dice: random.Random
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     refused: int = 0
-    lost_locks: int = 0
+    removed: Counter[str] = field(default_factory=Counter)
     recovered: int = 0
 
     def reach(self, wanted: str) -> Run:
@@ -138,18 +138,21 @@ class Soak:
                 pass
             if not run.process.returncode:
                 return run
-            if not self.unlocked(run.printed()):
+            if not self.mended(run.printed()):
                 assert "is under way here" in run.printed(), run.printed()
                 self.refused += 1  # by what outlived its dvc: once it has ended, again
                 psutil.wait_procs(stage_processes(self.checkout), timeout=60)
 
-    def unlocked(self, printed: str) -> bool:
-        """Do what users have to where DVC was killed while it wrote its list of locks, which it writes in place."""
-        lost = "Unable to read RWLock-file '.dvc/tmp/rwlock'" in printed
-        if lost:
-            (self.checkout.folder / ".dvc/tmp/rwlock").unlink()
-        self.lost_locks += lost
-        return lost
+    def mended(self, printed: str) -> bool:
+        """Do what users have to where DVC was killed while it wrote a file of its own, which it does in place."""
+        broken = re.search(
+            r"Unable to read RWLock-file '(.*?)'|'\./(dvc\.lock)' (?:validation failed|is invalid)", printed
+        )
+        if broken:
+            name = broken[1] or broken[2]
+            (self.checkout.folder / name).unlink()
+            self.removed[name] += 1
+        return bool(broken)
 
     def hit(self, run: Run, who: str, number: signal.Signals) -> None:
         """Send a signal, and look at what has been left."""
@@ -178,7 +181,7 @@ class Soak:
         """Let dvc run undisturbed, and compare every byte."""
         psutil.wait_procs(stage_processes(self.checkout), timeout=60)
         run = Run(self.checkout, self.logs / "recovery.log")
-        if run.process.wait(120) and self.unlocked(run.printed()):
+        if run.process.wait(120) and self.mended(run.printed()):
             run = Run(self.checkout, self.logs / "recovery.log")
         assert run.process.wait(120) == 0, run.printed()
         assert contents(self.checkout.folder, "data", "metrics") == self.expected
@@ -214,7 +217,7 @@ def test_kills(
         soak.recover()
     with capsys.disabled():
         print(f"\nseed {SEED}: {soak.counts.total()} kills, {soak.refused} runs refused beside one that lived on,")
-        print(f"{soak.lost_locks} times DVC's .dvc/tmp/rwlock had to be removed by hand,")
+        print(f"files of DVC's own that had to be removed by hand: {dict(soak.removed) or 'none'},")
         print(f"{soak.recovered} chains of kills recovered to the byte, bytes lost: 0")
         for (stage, how), n in sorted(soak.counts.items(), key=lambda item: ([START, *STAGES].index(item[0][0]), item)):
             print(f"{stage:<12} {how:<18} {n}")
