@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from stages.errors import InputError
+
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
@@ -18,7 +20,7 @@ def replacing(target: Path) -> Iterator[Path]:
     what a killed run left behind is removed by the next one.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = temporary_name(target), target.with_name(target.name + ".old")
+    temporary, old = temporary_name(target), target.with_name(f".outgoing-{target.name}")
     _remove(temporary)
     _put_back(old, target)
     try:
@@ -33,7 +35,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
 def temporary_name(target: Path) -> Path:
     """Return where `replacing` has a file or a folder written."""
-    return target.with_name(target.name + ".tmp")
+    return target.with_name(f".incoming-{target.name}")
 
 
 def write_json(path: Path, content: Any) -> None:  # noqa: ANN401
@@ -41,6 +43,24 @@ def write_json(path: Path, content: Any) -> None:  # noqa: ANN401
     with replacing(path) as temporary:
         text = json.dumps(_rounded(content), indent=2, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a file that a stage wrote.
+
+    Raises:
+        InputError: it is not there, or damaged.
+
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"there is no {path} yet; `dvc repro` makes it") from None
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged; remove it, and `dvc repro` makes it again")
+    return content
 
 
 def _rounded(content: Any) -> Any:  # noqa: ANN401

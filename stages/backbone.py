@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -167,8 +168,15 @@ def restore(card: Mapping[str, Any], n_classes: int, file: Path) -> nn.Module:
         with torch.inference_mode():
             size = below(torch.zeros(1, 3, 64, 64)).shape[1]
         network.set_submodule(head, nn.Linear(size, n_classes))
-    state = load_file(file)
-    result = network.load_state_dict(state, strict=False)
+    try:
+        state = load_file(file)
+        result = network.load_state_dict(state, strict=False)
+    except (SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "size mismatch" not in str(error):
+            raise
+        raise InputError(
+            f"{file} is damaged, or not what {file.parent}/card.json says; remove it, and dvc repro"
+        ) from None
     lacking = [key for key in of_card(result.missing_keys, card) if not key.startswith(f"{head}.")]
     if lacking or result.unexpected_keys:
         odd = [*lacking, *result.unexpected_keys][0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -84,7 +85,9 @@ def local_path(source: str) -> Path:
     """Return the path in a file:// URL, or the path that `source` itself is."""
     if source.lower().startswith("file://"):
         return Path(url2pathname(urlsplit(source).path))
-    return Path(source).expanduser()
+    with suppress(RuntimeError):  # of a user that there is not
+        return Path(source).expanduser()
+    return Path(source)
 
 
 def _copy(path: Path, target: Path, sha256: str | None, param: str, folders: bool) -> str:
@@ -106,11 +109,16 @@ def _copy(path: Path, target: Path, sha256: str | None, param: str, folders: boo
             shutil.copyfile(path, temporary)
         digest = _sha256(temporary)
         _check(digest, sha256, str(path), param)
+    forget(_part(target))
     return digest
 
 
+def _part(target: Path) -> Path:
+    return target.with_name(target.name + ".part")
+
+
 def _download(url: str, target: Path, sha256: str | None, param: str, gib: float) -> str:
-    part = target.with_name(target.name + ".part")
+    part = _part(target)
     resumed = receive(url, part, param, gib)
     digest = _sha256(part)
     if resumed and sha256 and not digest.startswith(sha256):

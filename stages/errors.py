@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NoReturn
 
 STAGES = ("download", "unzip", "weights", "features", "train", "evaluate", "explain")
+ALONE = (*STAGES, "export", "report", "sample")  # programs that write what another would write or read
 
 
 class InputError(Exception):
@@ -24,9 +25,12 @@ def run(main: Callable[[], None]) -> NoReturn:
     user's to mend too, so they get a sentence; any other exception is a defect of this project and keeps its traceback.
     """
     program = Path(sys.argv[0]).stem
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
     try:
-        is_stage = program in STAGES and "WORLD_SIZE" not in os.environ and Path("params.yaml").exists()
-        with alone(program) if is_stage else nullcontext():
+        if program in STAGES:
+            _check_arguments(sys.argv[1:])
+        here = program in ALONE and "WORLD_SIZE" not in os.environ and Path("params.yaml").exists()
+        with alone(program) if here else nullcontext():
             main()
         sys.stdout.flush()
     except InputError as error:
@@ -58,9 +62,14 @@ def run(main: Callable[[], None]) -> NoReturn:
     os._exit(0)  # all is written; Python would take half a second more to take PyTorch apart
 
 
+def _check_arguments(given: Sequence[str]) -> None:
+    if given:
+        raise InputError(f"a stage takes no arguments, such as {given[0]!r}; params.yaml says what it is to do")
+
+
 @contextmanager
-def alone(stage: str) -> Iterator[None]:
-    """Keep any other stage from running in this checkout: they write each other's inputs.
+def alone(program: str) -> Iterator[None]:
+    """Keep any other such program from running in this checkout: they write each other's inputs.
 
     Raises:
         InputError: one is running, such as one that outlived the `dvc repro` that started it.
@@ -78,10 +87,10 @@ def alone(stage: str) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise InputError(
-                f"{file.read() or 'a stage'} is under way here; wait for it to end or stop it, then run this again"
+                f"{file.read() or 'another'} is under way here; wait for it to end or stop it, then run this again"
             ) from None
         file.truncate(0)
-        file.write(f"{stage} (process {os.getpid()})")
+        file.write(f"{program} (process {os.getpid()})")
         file.flush()
         try:
             yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from stages.errors import run
 from stages.images import Preprocessing
 from stages.params import Augment
 from stages.sheet import Tile, print_sheet
-from stages.store import Split, read_card
+from stages.store import Split, read_card, read_predictions
 from stages.views import evaluation_view, training_view
 
 SAMPLES, VIEWS = 6, 4  # training pictures on the first sheet, and views of each
@@ -50,7 +49,7 @@ def main() -> None:
     tiles, title = samples(Split(Path("data/features/train")), card)
     print_sheet(sheets / "samples.jpg", title, tiles, columns=2)
 
-    rows = read_predictions(Path("metrics/predictions.csv"))
+    rows = [Row(one["picture"], one["true"], one["predicted"], float(one["probability"])) for one in read_predictions()]
     mistakes = sorted((row for row in rows if not row.right), key=lambda row: (-row.probability, row.picture))
     doubts = sorted((row for row in rows if row.right), key=lambda row: (row.probability, row.picture))
     network = backbone.restore(card, len(card["classes"]), Path("data/model/model.safetensors")).to(where)
@@ -64,15 +63,6 @@ def main() -> None:
         tiles = explained(network, card, first, where)
         print_sheet(sheets / f"{name}.jpg", f"{title}. Orange: what the prediction went by", tiles, columns=4)
         print(title)
-
-
-def read_predictions(path: Path) -> list[Row]:
-    """Read what the stage `evaluate` wrote."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [
-            Row(line["picture"], line["true"], line["predicted"], float(line["probability"]))
-            for line in csv.DictReader(file)
-        ]
 
 
 def samples(split: Split, card: Mapping[str, Any]) -> tuple[list[Tile], str]:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from stages import backbone, images, modelcard
@@ -45,9 +45,11 @@ def main() -> None:
     """Write the model in the format asked for, check it, and write a card."""
     arguments = command_line()
     target = Path(arguments.output or f"data/export/model.{arguments.format}")
+    card = target.with_name("model_card.md")
+    if target == card:
+        raise InputError(f"--output is {target}, where the card of the model goes; give it another name")
     difference, n = export(Path(arguments.model), target, arguments.format, Path(arguments.pictures))
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB; on {n} pictures within {difference:.1g} of the network")
-    card = target.with_name("model_card.md")
     with replacing(card) as temporary:
         temporary.write_text(modelcard.text(Path(arguments.model), target), encoding="utf-8")
     print(card)
@@ -172,7 +174,7 @@ def write_safetensors(
     whole: nn.Module, state: State, path: Path, example: torch.Tensor, metadata: Metadata  # noqa: ARG001
 ) -> None:  # fmt: skip
     """Write the weights under the names of the architecture's own library."""
-    save_file(state, path, metadata)
+    path.write_bytes(save(state, metadata))  # by save_file others on this machine could not read it
 
 
 def read_safetensors(path: Path, card: Mapping[str, Any]) -> Predict:

@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import html
+import re
 from pathlib import Path
 from typing import Any
 
+from stages.atomic import read_json
+from stages.errors import InputError
+from stages.results import check_up_to_date
 from stages.store import read_card
-
-METRICS = Path("metrics")
 
 
 def text(model: Path, file: Path) -> str:
     """Return the card of an exported file.
 
-    Counts and metrics are those of the pipeline in the current folder; for a model from elsewhere they are left out,
-    since they would be another one's.
+    Counts and metrics are those of the pipeline in the current folder; for a model from elsewhere, or where the results
+    are not of this model, they are left out.
     """
     card = read_card(model)
-    own = model.resolve() == Path("data/model").resolve()
+    data, result, unknown = "", "", "Not known here"
+    if model.resolve() == Path("data/model").resolve():
+        try:
+            check_up_to_date("evaluate")
+            data, result = (
+                _data(read_json(Path("metrics/data.json"))),
+                _results(read_json(Path("metrics/evaluate.json"))),
+            )
+        except InputError as error:
+            unknown += f": {cell(error)}"
     classes = card["classes"]
     subject = " or ".join(classes) if len(classes) <= 5 else f"{len(classes)} classes"
     sections = [
-        f"# {subject}: {card['architecture']}, {card['strategy']['name']}",
-        f"An image classifier: it takes a picture and gives a probability for each of {', '.join(classes)}.",
+        f"# {cell(subject)}: {card['architecture']}, {cell(card['strategy']['name'])}",
+        f"An image classifier: it takes a picture and gives a probability for each of {cell(', '.join(classes))}.",
         "## Files\n\n" + table(("file", "bytes", "sha256"), [_hashed(file), _hashed(model / "model.safetensors")]),
         "## Input\n\n" + _input(card["preprocessing"]),
-        "## Training data\n\n" + (_data(_json("data.json")) if own else "Not known here."),
+        "## Training data\n\n" + (data or f"{unknown}."),
         "## Training\n\n" + table(("what", "value"), _training(card)),
-        "## Results on test pictures\n\n" + (_results(_json("evaluate.json")) if own else "Not known here."),
+        "## Results on test pictures\n\n" + (result or f"{unknown}."),
         "## Limits\n\n" + _limits(card),
     ]
     return "\n\n".join(sections) + "\n"
@@ -37,9 +48,14 @@ def text(model: Path, file: Path) -> str:
 
 def table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     """Return a Markdown table."""
-    cells = [tuple(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) for row in rows]
-    lines = [header, tuple("---" for _ in header), *cells]
+    lines = [header, tuple("---" for _ in header), *(tuple(map(cell, row)) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(value: object) -> str:
+    """Return text as Markdown that shows it as it is: no links, no pictures, no HTML, and nobody is notified."""
+    text = re.sub(r"[\\`*_\[\]!~|#]", r"\\\g<0>", " ".join(str(value).split()))
+    return html.escape(text, quote=False).replace("@", "@<!-- -->").replace("://", ":<!-- -->//")
 
 
 def flattened(block: Any, name: str = "") -> list[tuple[str, Any]]:  # noqa: ANN401
@@ -47,12 +63,6 @@ def flattened(block: Any, name: str = "") -> list[tuple[str, Any]]:  # noqa: ANN
     if not isinstance(block, dict):
         return [(name, block)]
     return [leaf for key, value in block.items() for leaf in flattened(value, f"{name}.{key}" if name else str(key))]
-
-
-def _json(name: str) -> dict[str, Any]:
-    path = METRICS / name
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return found
 
 
 def _hashed(path: Path) -> tuple[str, int, str]:
@@ -69,8 +79,6 @@ def _input(preprocessing: dict[str, Any]) -> str:
 
 
 def _data(data: dict[str, Any]) -> str:
-    if not data:
-        return "Not known here."
     rows = [
         (split, name, count) for split in ("train", "val") for name, count in data[split]["classes"].items()
     ]  # fmt: skip
@@ -87,8 +95,6 @@ def _training(card: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _results(result: dict[str, Any]) -> str:
-    if not result:
-        return "Not known here."
     low, high = result["accuracy_low"], result["accuracy_high"]
     rows = [
         ("accuracy", f"{result['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f})"),

@@ -15,9 +15,16 @@ CHUNK = 1 << 20  # bytes
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Every file below a folder, sorted by name, but hidden ones; links to folders are listed, not followed."""
-    found = []
-    for parent, folders, files in os.walk(folder):
+    """Every file below a folder, sorted by name, but hidden ones; links to folders are listed, not followed.
+
+    Raises:
+        OSError: one of its folders cannot be read.
+
+    """
+    found: list[Path] = []
+    if not folder.is_dir():
+        return found
+    for parent, folders, files in os.walk(folder, onerror=_raise):
         folders[:] = [name for name in folders if not name.startswith(".")]
         links = [name for name in folders if Path(parent, name).is_symlink()]
         found += [Path(parent, name) for name in (*files, *links) if not name.startswith(".")]
@@ -65,6 +72,10 @@ def pack(folder: Path, files: Sequence[Path], archive: Path, param: str) -> None
                         update(len(chunk))
             except UnicodeEncodeError:
                 raise InputError(f"{param}: the name {name!r} in {folder} is not UTF-8; rename it") from None
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _packable(file: Path, folder: Path) -> bool:

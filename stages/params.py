@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import (
@@ -25,7 +25,7 @@ from stages.mistakes import Schema, did_you_mean, shown, without_secrets
 
 SECRETS = re.compile(  # what queries that let in whoever has the address call their secrets
     "(?i)(.*[-_])?"
-    "(token|sig|signature|secret|password|passwd|pwd|credential|auth|(api|(aws)?access)?[-_]?key([-_]?id)?)"
+    "(token|jwt|sig|signature|secret|pass|password|passwd|pwd|credential|auth|(api|(aws)?access)?[-_]?key([-_]?id)?)"
 )
 
 
@@ -45,7 +45,7 @@ def _holds_no_secret(source: str) -> str:
             f"leave it out here, and put it into ~/.netrc as `machine {parts.hostname} login NAME password PASSWORD`"
         )
     fields = parse_qsl(f"{parts.query}&{parts.fragment}".replace(";", "&"))
-    secret = next((name for name, _ in fields if SECRETS.fullmatch(name)), None)
+    secret = next((name for name, _ in fields if SECRETS.fullmatch(re.sub("(?<=[a-z])(?=[A-Z])", "_", name))), None)
     if secret:
         raise ValueError(
             f"params.yaml and dvc.lock are in git, where the {secret} in it would stay; "
@@ -240,11 +240,11 @@ class Params(Block):
         return self.strategies[self.strategy]
 
 
-def load(path: Path = Path("params.yaml")) -> Params:
-    """Read and check params.yaml.
+def read(path: Path = Path("params.yaml")) -> Any:  # noqa: ANN401
+    """Read params.yaml as it is written.
 
     Raises:
-        InputError: with the dotted name, its value and what is accepted there, for the first thing that is wrong.
+        InputError: there is none, or it is not YAML.
 
     """
     try:
@@ -253,13 +253,33 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raise InputError(f"there is no {path} here; run this in the folder that holds dvc.yaml") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8, at byte {error.start}: save it as UTF-8") from None
+    return parsed(text, str(path))
+
+
+def parsed(text: str, where: str) -> Any:  # noqa: ANN401
+    """Return the content of a params.yaml.
+
+    Raises:
+        InputError: it is not YAML.
+
+    """
     try:
-        content = YAML(typ="safe", pure=True).load(text)  # YAML 1.2, as DVC reads it: 1e-3 is a number
+        return YAML(typ="safe", pure=True).load(text)  # YAML 1.2, as DVC reads it: 1e-3 is a number
     except (YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
         problem = " ".join(without_secrets(getattr(error, "problem", None) or str(error)).split())
-        raise InputError(f"{path} is not valid YAML{line}: {problem}") from None
+        raise InputError(f"{where} is not valid YAML{line}: {problem}") from None
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        InputError: with the dotted name, its value and what is accepted there, for the first thing that is wrong.
+
+    """
+    content = read(path)
     try:
         params = Params.model_validate(content)
     except ValidationError as error:

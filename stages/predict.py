@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -56,6 +57,9 @@ class Unreadable:
 def main() -> None:
     """Print a line for each picture that the command line, or standard input, names."""
     arguments = command_line()
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=errors)  # names of files may be any bytes
     model = Path(arguments.model)
     write = FORMATS[arguments.format](read_card(model)["classes"])
     done = failed = 0
@@ -66,7 +70,7 @@ def main() -> None:
         else:
             failed += 1
             sys.stdout.flush()
-            print(f"predict: {found.path}: {found.reason}", file=sys.stderr)
+            print(f"predict: {shown(found.path)}: {found.reason}", file=sys.stderr)
     if failed:
         raise InputError(f"{failed} of {done} could not be read; the reasons are above")
 
@@ -90,27 +94,35 @@ def pictures(names: Iterable[str]) -> Iterator[Path]:
     for name in names:
         if name == "-":
             yield from pictures(line for line in map(str.strip, sys.stdin) if line != "-" and line)
-        elif Path(name).is_dir():
+        elif os.path.isdir(name):  # noqa: PTH112, any name at all
             yield from inside(Path(name))
-        elif Path(name).exists() or not glob.has_magic(name):
+        elif os.path.exists(name) or not glob.has_magic(name):  # noqa: PTH110, any name at all
             yield Path(name)
         else:
             # Path.glob takes no absolute pattern.
             matches = sorted(Path(match) for match in glob.iglob(name, recursive=True))  # noqa: PTH207
-            yield from [match for match in matches if match.is_file()] or [Path(name)]
+            files = [match for match in matches if not match.is_dir()]
+            yield from files or (file for match in matches for file in inside(match))
+            if not matches:
+                yield Path(name)
 
 
 def inside(folder: Path) -> Iterator[Path]:
-    """Yield the pictures in a folder and those in it, in order; the folder itself where there are none."""
+    """Yield the pictures in a folder and those in it, in order; the folder itself where there are none.
+
+    Folders that cannot be read are yielded, too.
+    """
     found = False
-    for place, folders, files in os.walk(folder):
+    locked: list[Path] = []
+    for place, folders, files in os.walk(folder, onerror=lambda error: locked.append(Path(error.filename))):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith(".") and picture_like(PurePosixPath(name)):
                 found = True
                 yield Path(place, name)
-    if not found:
+    if not found and folder not in locked:
         yield folder
+    yield from locked
 
 
 def predict(
@@ -155,10 +167,17 @@ def decoded(paths: Iterable[Path], preprocessing: Preprocessing) -> Iterator[Dec
 
     def decode(path: Path) -> NDArray[np.uint8] | str:
         try:
+            if path.is_dir():
+                any(path.iterdir())  # which may not be allowed
+                return "there is no picture in this folder"
+            if path.exists() and not path.is_file():
+                return "not a regular file"
             return images.square(path, preprocessing)
+        except FileNotFoundError:
+            return "there is no such file"
+        except PermissionError:
+            return "there is no permission to read it"
         except Exception as error:  # whatever a decoder says of bytes that are not its own
-            if path.is_dir() or not path.exists():
-                return "there is no picture in this folder" if path.is_dir() else "there is no such file"
             return images.problem(path) or str(error)
 
     return in_order(lambda path: (path, decode(path)), paths, ahead=2 * BATCH)
@@ -181,9 +200,14 @@ def as_table(classes: list[str]) -> Callable[[Prediction], None]:
     width = max(map(len, classes))
 
     def write(found: Prediction) -> None:
-        print(f"{found.label:{width}}  {found.probability:.3f}  {found.path}")
+        print(f"{found.label:{width}}  {found.probability:.3f}  {shown(found.path)}")
 
     return write
+
+
+def shown(path: Path) -> str:
+    """Return a path on one line, without what would steer a terminal."""
+    return str(path) if str(path).isprintable() else repr(str(path))
 
 
 def as_json(classes: list[str]) -> Callable[[Prediction], None]:  # noqa: ARG001

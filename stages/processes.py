@@ -144,7 +144,7 @@ class Processes:
 @contextmanager
 def together() -> Iterator[Processes]:
     """Join the other processes that torchrun has started along with this one, where it has."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         yield Processes()
         return
     die_with_parent()
@@ -156,7 +156,10 @@ def together() -> Iterator[Processes]:
     torch.set_num_threads(cores())
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    except ValueError as error:
+        raise InputError(f"WORLD_SIZE is set, but not by torchrun: {error}; unset it, and set launch") from None
     processes = Processes(distributed.get_rank(), distributed.get_world_size())
     if processes.rank:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import base64
-import csv
-import html
 import importlib.util
 import json
 import platform
-import subprocess
-import sys
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,12 +15,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
-
 from stages import params
-from stages.atomic import replacing
+from stages.atomic import read_json, replacing
 from stages.errors import InputError, run
-from stages.modelcard import flattened
+from stages.modelcard import cell, flattened
+from stages.packing import files_of
+from stages.results import check_up_to_date, dvc, output
+from stages.store import read_predictions
 
 ROWS = 2000  # of the table of predictions, at most
 TOLD = ("accuracy", "accuracy_low", "accuracy_high", "loss", "calibration_error", "macro_f1", "roc_auc")
@@ -56,6 +54,8 @@ def main() -> None:
     parser.add_argument("--against", default="HEAD", help="the commit to compare with (%(default)s)")
     parser.add_argument("--output", default="report", help="the folder to write (%(default)s)")
     arguments = parser.parse_args()
+    if arguments.against.startswith("-"):
+        raise InputError(f"--against is {arguments.against!r}, which is no commit")
     missing = [name for name in ("jinja2", "vl_convert") if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f"the report needs {', '.join(missing)}: pip install --editable '.[report]'")
@@ -83,18 +83,19 @@ def write(content: Mapping[str, Any], folder: Path) -> list[Path]:
 def gathered(against: str) -> dict[str, Any]:
     """Return all that the report tells: params, metrics, pictures, predictions, and how they differ from a commit's."""
     given, result = params.load(), read_json(Path("metrics/evaluate.json"))
+    check_up_to_date("explain")
     changed_metrics = dvc("metrics", "diff", "--json", against).get("metrics/evaluate.json", {})
     changed_params = dvc("params", "diff", "--json", against).get("params.yaml", {})
-    rows = predictions(Path("metrics/predictions.csv"))
+    rows = predictions()
     mistakes = [row for row in rows if row["true"] != row["predicted"]]
-    commit = output("git", "rev-parse", "HEAD")
+    commit, content = output("git", "rev-parse", "HEAD"), params.read()
     return {
         "given": given,
         "result": result,
         "data": read_json(Path("metrics/data.json")),
         "train": read_json(Path("metrics/train/metrics.json")),
         "told": [(name, result[name], changed_metrics.get(name, {})) for name in TOLD if name in result],
-        "params": flattened(chosen(yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")), given.strategy)),
+        "params": flattened(chosen(content, given.strategy)),
         "changed": [(name, change.get("old"), change.get("new")) for name, change in changed_params.items()],
         "plots": plots(against if changed_metrics else None),
         "sheets": sheets(rows),
@@ -104,7 +105,7 @@ def gathered(against: str) -> dict[str, Any]:
         "against": against,
         "base": output("git", "rev-parse", "--short", against),
         "commit": commit,
-        "commands": commands(commit, changed_params),
+        "commands": commands(commit, content),
         "versions": [("Python", platform.python_version())]
         + [(name, version(name)) for name in ("torch", "torchvision", "dvc", "numpy", "pillow")],
     }
@@ -115,11 +116,29 @@ def chosen(content: dict[str, Any], strategy: str) -> dict[str, Any]:
     return content | {"strategies": {strategy: content["strategies"][strategy]}}
 
 
-def commands(commit: str, changed: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def commands(commit: str, content: Mapping[str, Any]) -> list[str]:
     """Return what to type, in a clone of the repository, to get the same."""
-    settings = [f"{name}={json.dumps(change.get('new'))}" for name, change in changed.items() if "new" in change]
+    there = dict(flattened(params.parsed(output("git", "show", f"{commit}:./params.yaml"), f"{commit}:params.yaml")))
+    settings = [
+        f"{'' if name in there else '+'}{name}={for_hydra(value)}"
+        for name, value in flattened(content)
+        if name not in there or there[name] != value
+    ]
     options = [f"--set-param {quoted(setting)}" for setting in settings]
-    return [f"git checkout {commit}", " \\\n    ".join(["dvc exp run", *options]) if options else "dvc repro"]
+    lines = [f"git checkout {commit}", " \\\n    ".join(["dvc exp run", *options]) if options else "dvc repro"]
+    path = Path(content["data"]["path"])
+    if path.is_file() or files_of(path):
+        lines.insert(1, f"# with these pictures, which are not in the commit: {path}")
+    return lines
+
+
+def for_hydra(value: object) -> str:
+    """Return a param as `--set-param` takes it: a backslash is itself there, but before a quotation mark."""
+    if isinstance(value, list):
+        return f"[{','.join(map(for_hydra, value))}]"
+    if isinstance(value, str):
+        return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + found[2].replace('"', '\\"'), value) + '"'
+    return json.dumps(value)
 
 
 def quoted(text: str) -> str:
@@ -127,12 +146,9 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-def predictions(path: Path) -> list[dict[str, str]]:
-    """Return the lines of predictions.csv: mistakes first, the most confident before; then the least confident."""
-    if not path.exists():
-        raise InputError(f"there is no {path} yet; `dvc repro` makes it")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+def predictions() -> list[dict[str, str]]:
+    """Return what was predicted: mistakes first, the most confident before; then the least confident."""
+    rows = read_predictions()
     wrong = [row for row in rows if row["true"] != row["predicted"]]
     right = [row for row in rows if row["true"] == row["predicted"]]
     return [
@@ -200,28 +216,6 @@ def in_words(title: str, spec: Mapping[str, Any]) -> str:
     return f"{title}. {'; '.join(ranges)}"
 
 
-def dvc(*arguments: str) -> dict[str, Any]:
-    """Return what DVC prints as JSON."""
-    found: dict[str, Any] = json.loads(output(sys.executable, "-m", "dvc", *arguments) or "{}")
-    return found
-
-
-def output(*command: str) -> str:
-    """Return what a command prints, or stop with what it says is wrong."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise InputError(f"`{' '.join(command)}` failed: {' '.join(done.stderr.split())}")
-    return done.stdout.strip()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return a file of metrics."""
-    if not path.exists():
-        raise InputError(f"there is no {path} yet; `dvc repro` makes it")
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
-
-
 def data_uri(kind: str, content: bytes) -> str:
     """Return content as an address that holds it."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
@@ -230,11 +224,6 @@ def data_uri(kind: str, content: bytes) -> str:
 def number(value: object) -> str:
     """Show a number with four decimals, and anything else as it is."""
     return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def cell(value: object) -> str:
-    """Show text in a cell of a Markdown table."""
-    return html.escape(str(value), quote=False).replace("|", "\\|").replace("\n", " ")
 
 
 if __name__ == "__main__":

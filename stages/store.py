@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.atomic import read_json
 from stages.errors import InputError
 
 ROWS = 8192  # pictures in memory at a time
@@ -67,12 +68,27 @@ class Split:
 
 def read_card(folder: Path) -> dict[str, Any]:
     """Return the card of data/weights, data/features or data/model."""
-    path = folder / "card.json"
+    return read_json(folder / "card.json")
+
+
+def read_predictions(path: Path = Path("metrics/predictions.csv")) -> list[dict[str, str]]:
+    """Return the lines of what the stage `evaluate` wrote, with a number for `probability`.
+
+    Raises:
+        InputError: it is not there, or damaged.
+
+    """
     try:
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            float(row["probability"])
+            "".join((row["picture"], row["true"], row["predicted"]))
     except FileNotFoundError:
         raise InputError(f"there is no {path} yet; `dvc repro` makes it") from None
-    return card
+    except (ValueError, KeyError, TypeError, csv.Error):
+        raise InputError(f"{path} is damaged; remove it, and `dvc repro` makes it again") from None
+    return rows
 
 
 def layers_above(card: Mapping[str, Any], layer: str) -> list[str]:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -137,7 +137,10 @@ class Checkout:
 
     def set(self, **params: object) -> None:
         """Set params by their dotted names, written with double underscores."""
-        assignments = [f"{name.replace('__', '.')}={json.dumps(value)}" for name, value in params.items()]
+        self.override(f"{name.replace('__', '.')}={json.dumps(value)}" for name, value in params.items())
+
+    def override(self, assignments: Iterable[str]) -> None:
+        """Change params.yaml as `dvc exp run` does with these after `--set-param`."""
         code = "import sys; from dvc.utils.hydra import apply_overrides; apply_overrides('params.yaml', sys.argv[1:])"
         self.run(sys.executable, "-c", code, *assignments)
 

@@ -30,7 +30,7 @@ def start(checkout: Checkout, *command: str) -> subprocess.Popen[str]:
 @contextmanager
 def halted(checkout: Checkout, stage: str) -> Iterator[int]:
     """Wait for a stage to have written something, keep it from going on, and let it in the end."""
-    wait_for((checkout.folder / f"data/{stage}.tmp").exists)
+    wait_for((checkout.folder / f"data/.incoming-{stage}").exists)
     (process,) = stage_processes(checkout)
     process.suspend()
     try:

@@ -95,3 +95,14 @@ def test_stopped_before_any_change(tmp_path: Path, before: object, after: object
     assert [path.name for path in target.parent.iterdir()] == ["target"]
     assert len(seen) >= (3 if isinstance(after, str) else 5)
     assert before in seen
+
+
+@pytest.mark.parametrize("content", ["first", FIRST], ids=["file", "folder"])
+def test_what_users_name_like_a_copy_stays(tmp_path: Path, content: object) -> None:
+    names = ["target.old", "target.tmp", "target.new", "target~"]
+    for name in names:
+        put(tmp_path / name, content)
+    put(tmp_path / "target", content)
+    with replacing(tmp_path / "target") as temporary:
+        put(temporary, content)
+    assert [found(tmp_path / name) for name in names] == [content] * 4

@@ -13,7 +13,7 @@ from PIL import Image
 from stages import backbone, explain, sheet
 from stages.explain import Row
 from stages.images import Preprocessing
-from stages.store import Split
+from stages.store import Split, read_predictions
 from stages.views import evaluation_view
 from tests.conftest import Checkout
 
@@ -98,9 +98,9 @@ def test_sheets_of_the_pipeline(finished: Checkout) -> None:
         assert path.stat().st_size < 300_000
         with Image.open(path) as picture:
             assert picture.width > 200
-    rows = explain.read_predictions(finished.folder / "metrics/predictions.csv")
+    rows = read_predictions(finished.folder / "metrics/predictions.csv")
     assert len(rows) == 12
-    assert sum(row.right for row in rows) / 12 == pytest.approx(
+    assert sum(row["true"] == row["predicted"] for row in rows) / 12 == pytest.approx(
         finished.json("metrics/evaluate.json")["accuracy"], abs=1e-6
     )
 

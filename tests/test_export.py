@@ -84,8 +84,7 @@ def test_pt2_and_safetensors_say_what_they_are(finished: Checkout, tmp_path: Pat
 @pytest.mark.parametrize("strategy", ["svm", pytest.param("finetune", marks=takes_long)])
 def test_other_strategies(copied: Checkout, strategy: str) -> None:
     copied.set(strategy=strategy, strategies__svm__n_splits=2, strategies__finetune__epochs=1)
-    for stage in ("features", "train", "evaluate"):
-        copied.stage(stage)
+    copied.dvc("repro", "evaluate")
     for form in export.FORMATS:
         if form == "onnx":
             need_onnx()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -113,3 +115,49 @@ def test_a_reader_that_has_had_enough(finished: Checkout) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_any_name_of_a_file(finished: Checkout, folder: Path) -> None:
+    odd = [b"bad\xff.jpg", b"esc\x1b]0;x\x07.jpg", b"new\nline.jpg"]
+    for name in odd:
+        shutil.copy(folder / "a.jpg", folder / os.fsdecode(name))
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "e.jpg").symlink_to(folder / "nothing.jpg")
+    long = "x" * 300 + ".jpg"
+    code, lines, errors = typed(finished, folder, long, "b*.jpg", ".", "[d]*")
+    assert code == 1
+    assert len(lines) == 1 + 8 + 2
+    assert all(line.isprintable() for line in [*lines, *errors])
+    assert sum("'esc\\x1b]0;x\\x07.jpg'" in line for line in lines) == 1
+    assert sum("\\udcff" in line for line in lines) == 2
+    assert errors[0] == f"predict: {long}: cannot be decoded: File name too long"
+    assert errors[1:] == [
+        "predict: e.jpg: there is no such file",
+        "predict: pipe.jpg: not a regular file",
+        "predict: 3 of 14 could not be read; the reasons are above",
+    ]
+    # Given as bytes, and to a terminal that takes nothing but UTF-8.
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.predict", "--model", finished.folder / "data/model", "--format", "json", "-"],
+        cwd=folder, env=finished.environment | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+        input=b"a.jpg\n" + odd[0] + b"\nb.png\n", capture_output=True, check=True,
+    )  # fmt: skip
+    names = [json.loads(line)["picture"] for line in done.stdout.splitlines()]
+    assert names == ["a.jpg", "bad\udcff.jpg", "b.png"]
+
+
+@pytest.mark.parametrize("damage", ["model", "card", "classes"])
+def test_a_damaged_model_gets_a_sentence(finished: Checkout, folder: Path, damage: str) -> None:
+    model = folder / "model"
+    shutil.copytree(finished.folder / "data/model", model)
+    card = (model / "card.json").read_text()
+    if damage == "model":
+        with (model / "model.safetensors").open("r+b") as file:
+            file.truncate(1_000_000)
+    elif damage == "card":
+        (model / "card.json").write_text(card[:100])
+    else:
+        (model / "card.json").write_text(json.dumps(json.loads(card) | {"classes": ["a", "b", "c"]}))
+    code, lines, errors = typed(finished, folder, "a.jpg", "--model", str(model))
+    assert (code, lines, len(errors)) == (1, [], 1)
+    assert "is damaged" in errors[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
-from stages import report
+from stages import params, report
 from tests.conftest import Checkout
+from tests.test_soak import contents
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -75,6 +78,51 @@ def test_before_the_first_run_a_sentence(checkout: Checkout) -> None:
     assert printed == "report: there is no metrics/evaluate.json yet; `dvc repro` makes it\n"
     printed = checkout.run(sys.executable, "-m", "stages.report", "--output", "/dev/null/x", fails=True)
     assert "report: " in printed
+
+
+def test_results_of_another_state_are_not_reported(copied: Checkout) -> None:
+    command = (sys.executable, "-m", "stages.report")
+    copied.run(*command)
+    before = contents(copied.folder, "report")
+    params_before = (copied.folder / "params.yaml").read_text()
+    copied.set(seed=7)
+    printed = copied.run(*command, fails=True)
+    assert printed.startswith("report: metrics/ has the results of another state: changed since were ")
+    assert "seed" in printed
+    assert printed.endswith("; run `dvc repro` first\n")
+    copied.run(sys.executable, "-m", "stages.export", "--format", "safetensors")
+    assert "Not known here: metrics/ has the results of another state" in (
+        copied.folder / "data/export/model_card.md"
+    ).read_text(encoding="utf-8")
+    (copied.folder / "params.yaml").write_text(params_before)
+    metrics = copied.folder / "metrics/evaluate.json"
+    metrics.write_text("<<<<<<< HEAD\n" + metrics.read_text())
+    assert "metrics/evaluate.json is damaged; remove it, and `dvc repro`" in copied.run(*command, fails=True)
+    (copied.folder / "metrics/evaluate.json").unlink()
+    copied.dvc("repro", "evaluate")
+    predictions = copied.folder / "metrics/predictions.csv"
+    predictions.write_text("=======\n" + predictions.read_text())
+    for stage in ("report", "explain"):
+        copied.run(sys.executable, "-m", f"stages.{stage}", fails=True)
+    assert "--against is '-h'" in copied.run(*command, "--against=-h", fails=True)
+    assert contents(copied.folder, "report") == before
+
+
+def test_what_is_to_be_typed_gives_the_same_params(copied: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied.set(data__url=['/tmp/José\'s "set".zip', "C:\\a\\"], strategies__linear__weight_decay=[0.5, 0.25], seed=7)
+    changed = yaml.safe_load((copied.folder / "params.yaml").read_text())
+    changed["strategies"]["mine"] = changed["strategies"]["linear"] | {"views": None}
+    (copied.folder / "params.yaml").write_text(yaml.safe_dump(changed))
+    content = params.read(copied.folder / "params.yaml")
+    monkeypatch.chdir(copied.folder)
+    checkout, run = report.commands("HEAD", content)
+    copied.run("git", "checkout", "--quiet", "params.yaml")
+    assert checkout == "git checkout HEAD"
+    words = shlex.split(run.replace("\\\n", ""))
+    assert words[:3] == ["dvc", "exp", "run"]
+    assert set(words[3::2]) == {"--set-param"}
+    copied.override(words[4::2])
+    assert params.read(copied.folder / "params.yaml") == content
 
 
 @pytest.fixture(scope="module")
