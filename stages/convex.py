@@ -40,13 +40,12 @@ class Head:
 
 @dataclass(frozen=True)
 class Score:
-    """How well a weight decay did on the folds it was not trained on; `logits` are theirs, (pictures, classes)."""
+    """How well a weight decay did on the folds it was not trained on."""
 
     weight_decay: float
     train_loss: float
     holdout_loss: float
     holdout_accuracy: float
-    logits: Float
 
 
 def log_softmax(logits: NDArray[Any]) -> NDArray[Any]:
@@ -122,7 +121,9 @@ def class_weights(labels: Labels, class_weight: str | None) -> Double:
     return len(labels) / (len(counts) * counts) if class_weight == "balanced" else np.ones(len(counts))
 
 
-def cross_validate(problem: Problem, weight_decays: Sequence[float], n_splits: int, seed: int) -> list[Score]:
+def cross_validate(
+    problem: Problem, weight_decays: Sequence[float], n_splits: int, seed: int
+) -> tuple[list[Score], Score, Float]:
     """Score each weight decay by stratified k-fold cross-validation over the pictures.
 
     All views of a picture are in the same fold; a fold is scored on the plain view, as the test set will be.
@@ -133,13 +134,23 @@ def cross_validate(problem: Problem, weight_decays: Sequence[float], n_splits: i
         n_splits: folds.
         seed: of the split.
 
+    Returns:
+        All scores, the one with the lowest loss, and that one's logits of each picture, (pictures, classes), by the
+        head that was not trained on it.
+
+    Raises:
+        InputError: a class has fewer pictures than there are folds.
+
     """
     labels, importance = problem.labels, problem.importance
     smallest = int(np.bincount(labels).min())
+    if smallest < 2:
+        raise InputError("a class has 1 training picture, and cross-validation needs 2; add some, or exclude the class")
     if smallest < n_splits:
         raise InputError(f"n_splits is {n_splits}, but the smallest class has {smallest} training pictures; lower it")
     splits = folds(labels, n_splits, seed)
-    scores = []
+    scores: list[Score] = []
+    best: tuple[Score, Float] | None = None
     heads: list[Head | None] = [None] * n_splits
     with progress(len(weight_decays) * n_splits, "cross-validation", "heads") as update:
         # From the strongest penalty to the weakest, so that each head is a good start for the next.
@@ -156,8 +167,12 @@ def cross_validate(problem: Problem, weight_decays: Sequence[float], n_splits: i
                 update(1)
             losses, _ = LOSSES[problem.loss](logits, labels)
             right = float((logits.argmax(axis=1) == labels).mean())
-            scores.append(Score(weight_decay, train_loss, float(np.average(losses, weights=importance)), right, logits))
-    return scores
+            loss = float(np.average(losses, weights=importance))
+            scores.append(Score(weight_decay, train_loss, loss, right))
+            if best is None or loss < best[0].holdout_loss:
+                best = scores[-1], logits  # of the others they are let go: of many pictures and classes they are large
+    assert best is not None
+    return scores, *best
 
 
 def folds(labels: Labels, n_splits: int, seed: int) -> list[NDArray[np.int64]]:
@@ -201,7 +216,8 @@ def fit(
     scale = np.ones(size)
     if problem.standardise:
         variance = sum((share[part] @ (rows[part] - mean) ** 2 for part in _parts(rows)), np.zeros(size))
-        scale = 1 / np.sqrt(np.where(variance > 0, variance, 1))
+        varies = variance > (1e-6 * mean) ** 2  # below that it is what rounding leaves of a constant
+        scale = 1 / np.sqrt(np.where(varies, variance, 1))
 
     def unscaled(flat: Double) -> Head:
         weight, bias = flat[:-n_classes].reshape(n_classes, size) * scale, flat[-n_classes:]
@@ -226,6 +242,8 @@ def fit(
     options = {"maxiter": 1000, "gtol": TOLERANCE, "ftol": 1e-10, "maxcor": 20}
     with threadpool_limits(1, user_api="blas"):  # these products are too thin to be worth a second thread's start
         found = minimize(objective, first, method="L-BFGS-B", jac=True, options=options)
+    if not np.isfinite([found.fun, *found.x]).all():
+        raise InputError("no head can be fitted to data/features: they are too large, or hold NaN or infinity")
     weight = found.x[:-n_classes]
     return unscaled(found.x), float(found.fun) - weight_decay / 2 * float((weight**2).sum())
 

@@ -30,7 +30,8 @@ def main() -> None:
         digest = _copy(path, target, None, "data.path", folders=True)
     else:
         digest, _ = fetch(data.url, target, data.sha256, param="data.url", gib=data.limits.total_gib, folders=True)
-    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, sha256 {digest}")
+    which = f"data.path, {path}" if own else "data.url"
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, sha256 {digest}, from {which}")
     if not own and data.sha256 is None:
         print(f"any file was accepted; to pin this one, set data.sha256 to {digest}")
 
@@ -107,7 +108,7 @@ def _copy(path: Path, target: Path, sha256: str | None, param: str, folders: boo
             pack(path, inside, temporary, param)
         else:
             shutil.copyfile(path, temporary)
-        digest = _sha256(temporary)
+        digest = sha256_of(temporary)
         _check(digest, sha256, str(path), param)
     forget(_part(target))
     return digest
@@ -120,12 +121,12 @@ def _part(target: Path) -> Path:
 def _download(url: str, target: Path, sha256: str | None, param: str, gib: float) -> str:
     part = _part(target)
     resumed = receive(url, part, param, gib)
-    digest = _sha256(part)
+    digest = sha256_of(part)
     if resumed and sha256 and not digest.startswith(sha256):
         # The server called it the same file, and it was not: once more, from the first byte.
         forget(part)
         receive(url, part, param, gib)
-        digest = _sha256(part)
+        digest = sha256_of(part)
     try:
         _check(digest, sha256, shown(url), param)
     except InputError:
@@ -136,7 +137,8 @@ def _download(url: str, target: Path, sha256: str | None, param: str, gib: float
     return digest
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return a file's sha256 in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):

@@ -56,6 +56,7 @@ class Inputs:
         self.of_pixels = card["cut"] == "pixels"
         self.where = where
         self.these = these
+        self._drawn: tuple[tuple[int, int] | None, NDArray[np.int64]] = None, np.zeros(0, np.int64)
 
     def plain(self, pictures: NDArray[np.int64]) -> torch.Tensor:
         """Return the inputs of `pictures` (positions in the split) as they are evaluated."""
@@ -68,9 +69,15 @@ class Inputs:
             batch = device.send(np.ascontiguousarray(self.split.inputs[pictures, 0]), self.where)
             draws = [(seed, epoch, int(picture)) for picture in pictures]
             return self._through(training_view(batch, self.preprocessing, augment, draws))
-        n_views = self.split.inputs.shape[1]
-        views = np.random.default_rng((seed, epoch)).integers(n_views, size=len(self.split.labels))
-        return self._through(device.send(self.split.inputs[pictures, views[pictures]], self.where))
+        return self._through(device.send(self.split.inputs[pictures, self._views(seed, epoch)[pictures]], self.where))
+
+    def _views(self, seed: int, epoch: int) -> NDArray[np.int64]:
+        """Return which stored view of each picture an epoch sees, drawn for all of them once."""
+        if self._drawn[0] != (seed, epoch):
+            n_views = self.split.inputs.shape[1]
+            views = np.random.default_rng((seed, epoch)).integers(n_views, size=len(self.split.labels))
+            self._drawn = (seed, epoch), views
+        return self._drawn[1]
 
     def _through(self, batch: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():

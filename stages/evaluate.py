@@ -22,6 +22,7 @@ from stages.processes import Processes
 from stages.store import Split, layers_above, read_card
 
 CURVE_POINTS = 500  # at most, of each ROC or precision-recall curve
+ALL_POINTS = 20_000  # at most, of all the classes' curves: git keeps them
 BINS = 15  # of the expected calibration error
 CLASS_COLUMNS = 20  # up to so many classes have their probabilities in predictions.csv
 
@@ -186,17 +187,24 @@ def plots(folder: Path, labels: NDArray[np.int64], probabilities: NDArray[np.flo
     _write_csv(folder / "reliability.csv", header, ([round(value, 6) for value in point] for point in points))
     roc: list[tuple[str, int, float, float]] = []
     recall_precision: list[tuple[str, int, float, float]] = []
+    most = max(2, min(CURVE_POINTS, ALL_POINTS // len(classes)))
     for number, name in enumerate(classes):
         curves = at_thresholds(labels == number, probabilities[:, number])
-        roc += [(name, *point) for point in _thinned(curves.false_positive_rate, curves.true_positive_rate)]
-        recall_precision += [(name, *point) for point in _thinned(curves.true_positive_rate, curves.precision)]
+        roc += [(name, *point) for point in thinned(curves.false_positive_rate, curves.true_positive_rate, most)]
+        recall_precision += [(name, *point) for point in thinned(curves.true_positive_rate, curves.precision, most)]
     _write_csv(folder / "roc.csv", ("class", "point", "false_positive_rate", "true_positive_rate"), roc)
     _write_csv(folder / "precision_recall.csv", ("class", "point", "recall", "precision"), recall_precision)
 
 
-def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[tuple[int, float, float]]:
-    """At most CURVE_POINTS of the points, each with its number: a plot joins them in that order."""
-    keep = np.unique(np.linspace(0, len(x) - 1, CURVE_POINTS).round().astype(int))
+def thinned(x: NDArray[np.float64], y: NDArray[np.float64], most: int) -> list[tuple[int, float, float]]:
+    """Return at most so many of a curve's points, about equally far along it, each with its number.
+
+    A plot joins them in that order.
+    """
+    keep = np.arange(len(x))
+    if len(x) > most:
+        along = np.concatenate([[0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
+        keep = np.unique(np.searchsorted(along, np.linspace(0, along[-1], most)))
     return [(int(i), round(float(x[i]), 6), round(float(y[i]), 6)) for i in keep]
 
 

@@ -71,13 +71,12 @@ def to_convergence(
             f"{strategy.freeze}; set freeze to avgpool, pool to true, or solver to sgd or adamw"
         )
     problem = convex.Problem(split.inputs, split.labels, strategy.loss, strategy.class_weight, strategy.standardise)
-    scores = convex.cross_validate(problem, strategy.weight_decay, strategy.n_splits, given.seed)
+    scores, best, logits = convex.cross_validate(problem, strategy.weight_decay, strategy.n_splits, given.seed)
     for score in scores:
         print(
             f"weight decay {score.weight_decay:g}: train loss {score.train_loss:.4f}; "
             f"cross-validated loss {score.holdout_loss:.4f}, accuracy {score.holdout_accuracy:.4f}"
         )
-    best = min(scores, key=lambda score: score.holdout_loss)
     chosen = {"weight_decay": best.weight_decay}
     curves = {
         "weight_decay": [score.weight_decay for score in scores],
@@ -91,7 +90,7 @@ def to_convergence(
         write_json(folder / "metrics.json", summary(chosen, best.holdout_loss, best.holdout_accuracy))
     head, _ = convex.fit(problem, best.weight_decay)
     if strategy.loss == "hinge":
-        head = head.times(convex.calibrate(best.logits, split.labels))
+        head = head.times(convex.calibrate(logits, split.labels))
     (name,) = card["layers"]["head"]
     tensors: Tensors = load_file("data/weights/weights.safetensors")
     return tensors | {f"{name}.weight": head.weight, f"{name}.bias": head.bias}, chosen, best.holdout_accuracy

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +14,7 @@ from stages.archive import Archive, Member
 from stages.atomic import replacing, write_json
 from stages.errors import InputError, run
 from stages.layout import ARCHIVES, SPLITS, Layout, picture_like
+from stages.parallel import in_order
 from stages.progress import progress
 
 
@@ -43,6 +42,8 @@ def main() -> None:
     for split in SPLITS:
         counts = ", ".join(f"{n} {label}" for label, n in summary[split]["classes"].items())
         print(f"{split}: {summary[split]['pictures']} pictures ({counts})")
+    if copies := summary.get("val_also_in_train"):
+        print(f"of val, {copies} are in train, too, byte for byte: on those, accuracy is no measure of what was learnt")
     for left in summary["left_out"]:
         print(f"left out: {left['file']}: {left['reason']}")
 
@@ -55,7 +56,8 @@ def unzip(archive: Path, target: Path, data: params.Data) -> dict[str, Any]:
 
     Returns:
         {"train": {"pictures": n, "classes": {class: n, ...}}, "val": ..., "left_out": [{"file", "reason"}, ...]},
-        and "split": {"val_fraction", "val_seed"} where it was made here.
+        "split": {"val_fraction", "val_seed"} where it was made here, and "val_also_in_train": n where so many of val
+        are, byte for byte, in train, too.
 
     Raises:
         InputError: not a zip, damaged, hostile, no classes, a class without pictures, or too many that are broken.
@@ -84,9 +86,12 @@ def unzip(archive: Path, target: Path, data: params.Data) -> dict[str, Any]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 file.replace(path)
         incoming.rmdir()
+    known = {picture.sha256 for picture in pictures if picture.split == "train"}
+    copies = sum(picture.sha256 in known for picture in pictures if picture.split == "val")
     left_out = [{"file": str(c.member.path), "reason": c.problem} for c in candidates if c.problem is not None]
     made = {} if found.split else {"split": {"val_fraction": data.val_fraction, "val_seed": data.val_seed}}
-    return {**{split: _counts(pictures, split) for split in SPLITS}, **made, "left_out": left_out}
+    twice = {"val_also_in_train": copies} if copies else {}
+    return {**{split: _counts(pictures, split) for split in SPLITS}, **made, **twice, "left_out": left_out}
 
 
 def _candidates(members: Sequence[Member], found: Layout, exclude: Sequence[str]) -> Iterator[Candidate]:
@@ -124,8 +129,8 @@ def _extract(zipped: Archive, wanted: Sequence[Candidate], folder: Path) -> list
             candidate.leave_out(reason)
             file.unlink()
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress(len(wanted), "unzip", "pictures") as update:
-        for _ in pool.map(extract, wanted, files):
+    with progress(len(wanted), "unzip", "pictures") as update:
+        for _ in in_order(lambda pair: extract(*pair), zip(wanted, files, strict=True), ahead=64):
             update(1)
     return files
 

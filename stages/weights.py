@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 
 from stages import backbone, params
 from stages.atomic import replacing, write_json
-from stages.download import fetch, local_path
+from stages.download import fetch, local_path, sha256_of
 from stages.errors import InputError, run
 from stages.web import shown
 
@@ -50,7 +50,7 @@ def pretrained(block: params.Backbone) -> tuple[dict[str, torch.Tensor], dict[st
     """Fetch what `backbone.weights` names.
 
     Returns:
-        Its state dict, checked against the architecture, and what it is: where it came from and its sha256.
+        Its state dict, checked against the architecture, and what it is: its sha256, and its name if it has one.
 
     """
     known = backbone.published(block.name)
@@ -61,17 +61,17 @@ def pretrained(block: params.Backbone) -> tuple[dict[str, torch.Tensor], dict[st
         raise InputError(
             f"backbone.weights is {sources[0]}: no file, no URL and none of {block.name}'s weights ({', '.join(known)})"
         )
-    file = Path("data/raw/weights")
-    digest, source = fetch(sources, file, sha256, param="backbone.weights", gib=MOST)
-    try:
-        state = backbone.canonical(read(file, source), block.name)
-    finally:
-        file.unlink()
+    file = Path("data/raw/weights")  # stays there: another strategy is another run of this stage, and no download
+    digest, source = sha256_of(file) if file.is_file() else "", sources[0]
+    if not sha256 or not digest.startswith(sha256):
+        digest, source = fetch(sources, file, sha256, param="backbone.weights", gib=MOST)
+    state = backbone.canonical(read(file, source), block.name)
     backbone.check(state, block.name, f"backbone.weights ({shown(source)})")
     if sha256 is None:
         print(f"any file was accepted; to pin this one, set backbone.sha256 to {digest}")
-    named = block.weights[sources.index(source)]
-    return state, {"init": "pretrained", "weights": shown(named), "sha256": digest}
+    # By what they are, not where they came from: another mirror or path would make all that follows stale.
+    called = [name for name, entry in known.items() if entry.sha256 and digest.startswith(entry.sha256)]
+    return state, {"init": "pretrained", "sha256": digest} | ({"weights": called[0]} if called else {})
 
 
 def read(file: Path, source: str) -> dict[str, torch.Tensor]:

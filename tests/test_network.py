@@ -255,6 +255,28 @@ def test_standardised_and_balanced_as_in_scikit_learn() -> None:
     np.testing.assert_allclose(p, expected.predict_proba((rows - mean) / std), atol=0.01)
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "hinge"])
+@pytest.mark.parametrize("constant", [0.0, 0.3, 1.7, 1e4])
+def test_a_feature_that_never_changes_changes_nothing(loss: str, constant: float) -> None:
+    inputs, labels = clouds(views=1)
+    more = np.concatenate([inputs, np.full((*inputs.shape[:2], 1), constant, np.float32)], axis=2)
+    alone, _ = convex.fit(convex.Problem(inputs, labels, loss, standardise=True), 0.1)
+    beside, _ = convex.fit(convex.Problem(more, labels, loss, standardise=True), 0.1)
+    np.testing.assert_allclose(beside.logits(more[:, 0]), alone.logits(inputs[:, 0]), atol=0.02)
+
+
+def test_features_that_are_no_numbers_get_a_sentence() -> None:
+    inputs, labels = clouds(views=1)
+    inputs[3, 0, 2] = np.nan
+    with pytest.raises(InputError, match="no head can be fitted to data/features"):
+        convex.fit(convex.Problem(inputs, labels), 0.1)
+
+
+def test_a_class_with_one_picture_gets_a_sentence() -> None:
+    with pytest.raises(InputError, match="a class has 1 training picture, and cross-validation needs 2"):
+        convex.cross_validate(convex.Problem(np.zeros((5, 1, 2), np.float32), np.array([0, 0, 0, 0, 1])), [1.0], 2, 0)
+
+
 def test_calibration_changes_no_prediction_and_lowers_the_loss() -> None:
     random = np.random.default_rng(0)
     true = random.normal(size=(2000, 3)).astype(np.float32)
@@ -276,7 +298,7 @@ def test_cross_validation_keeps_all_views_of_a_picture_together() -> None:
     labels = random.integers(2, size=60)
     pictures = random.normal(size=(60, 1, 200)).astype(np.float32)
     inputs = np.repeat(pictures, 4, axis=1)  # four equal views: a leak between folds would be learned by heart
-    (score,) = convex.cross_validate(convex.Problem(inputs, labels), [0.001], 5, seed=0)
+    _, score, _ = convex.cross_validate(convex.Problem(inputs, labels), [0.001], 5, seed=0)
     assert score.train_loss < 0.1
     assert score.holdout_accuracy < 0.7
 

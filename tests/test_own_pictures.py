@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 from zipfile import ZipFile
@@ -139,3 +141,18 @@ def test_a_path_with_nothing_in_it_gets_a_sentence(checkout: Checkout, tmp_path:
     assert "which is an empty folder; put pictures into it" in checkout.stage("download", fails=True)
     checkout.set(data__path="")
     assert "params.yaml: data.path is '': " in checkout.stage("download", fails=True)
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="needs root, and setpriv to be less")
+def test_a_folder_that_may_not_be_read_is_not_passed_over(checkout: Checkout, tmp_path: Path) -> None:
+    for name in ("ants", "bees", "wasps"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        draw(0, 0).save(tmp_path / "own" / name / "a.jpg")
+    checkout.set(data__path=str(tmp_path / "own"))
+    (tmp_path / "own/wasps").chmod(0)
+    os.chown(tmp_path / "own/wasps", 12345, 12345)
+    capabilities = "-dac_override,-dac_read_search"
+    less = ("setpriv", "--bounding-set", capabilities, "--inh-caps", capabilities)
+    printed = checkout.run(*less, sys.executable, "-m", "stages.download", fails=True)
+    assert printed.startswith("download: Permission denied: ")
+    assert "own/wasps" in printed

@@ -124,3 +124,19 @@ def descendants(process: int) -> list[int]:
 def test_a_command_that_does_not_work(checkout: Checkout, command: str, sentence: str) -> None:
     checkout.set(launch=command)
     assert sentence in checkout.stage("features", fails=True)
+
+
+def test_processes_that_nothing_started_and_arguments_get_a_sentence(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "a stage takes no arguments, such as '--help'" in checkout.run(
+        sys.executable, "-m", "stages.evaluate", "--help", fails=True
+    )
+    monkeypatch.setitem(checkout.environment, "WORLD_SIZE", "2")
+    printed = checkout.run(
+        sys.executable,
+        "-c",
+        "from stages import errors, processes; errors.run(processes.together().__enter__)",
+        fails=True,
+    )
+    assert "WORLD_SIZE is set, but not by torchrun: " in printed

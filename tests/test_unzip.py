@@ -43,6 +43,14 @@ def test_train_and_val_are_found_at_any_depth(tmp_path: Path, top: str) -> None:
     ]
 
 
+def test_copies_of_training_pictures_among_the_test_pictures_are_counted(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "set.zip", train=3, val=2)
+    with ZipFile(path, "a") as file:
+        for number in range(2):
+            file.writestr(f"set/val/dots/copy{number}.jpg", file.read(f"set/train/dots/00{number}.jpg"))
+    assert unzip(path, tmp_path / "images", DATA)["val_also_in_train"] == 2
+
+
 def test_what_is_no_picture_is_left_out_with_its_reason(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "set.zip", train=4, val=1)
     with ZipFile(path, "a") as file:

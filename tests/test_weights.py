@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import struct
 import tarfile
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from stages.errors import InputError
 from stages.weights import pretrained, read
 from tests.conftest import Checkout
 from tests.test_fuzz import Edit, edited, edits, examples, kept
+from tests.test_servers import reply, serving
 
 State = dict[str, torch.Tensor]
 
@@ -197,6 +199,32 @@ def test_a_file_cut_off(weights: Path, in_tmp_path: Path, kind: str) -> None:
     content = save(state) if kind == "safetensors" else pickled(state, legacy=kind == "legacy")
     for end in (0, 1, 7, 9, 64, 1000, 30_000, 1 << 20, len(content) // 2, len(content) - 1000, len(content) - 1):
         assert "no file of weights" in refused(in_tmp_path, content[:end])
+
+
+def test_what_weights_are_called_does_not_matter(checkout: Checkout, weights: Path, tmp_path: Path) -> None:
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    seen = []
+    for name in ("one.pth", "another.pth"):
+        shutil.copy(weights, tmp_path / name)
+        checkout.set(backbone__weights=str(tmp_path / name), backbone__sha256=digest)
+        checkout.stage("weights")
+        seen.append([path.read_bytes() for path in sorted((checkout.folder / "data/weights").iterdir())])
+    assert seen[0] == seen[1]
+
+
+def test_pinned_weights_are_fetched_once(checkout: Checkout, weights: Path) -> None:
+    content = weights.read_bytes()
+    with serving(reply(200, content, Content_Length=str(len(content)))) as server:
+        checkout.set(backbone__weights=server.url, backbone__sha256=hashlib.sha256(content).hexdigest())
+        for strategy in ("linear", "svm"):
+            checkout.set(strategy=strategy)
+            checkout.stage("weights")
+        assert len(server.seen) == 1
+        kept = checkout.folder / "data/raw/weights"
+        kept.write_bytes(content[:-1] + b"x")  # as by a bad disk
+        checkout.stage("weights")
+        assert len(server.seen) == 2
+        assert kept.read_bytes() == content
 
 
 def test_weights_that_are_refused_leave_those_that_were_there(checkout: Checkout, weights: Path) -> None:
