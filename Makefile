@@ -25,7 +25,7 @@ demo: $(INSTALLED) $(SAMPLE)  ## Run the whole pipeline on drawn ants and bees; 
 	dvc exp remove --quiet demo 2>/dev/null; \
 	dvc exp run --temp --name demo --set-param strategy=linear --set-param backbone.name=efficientnet_lite0 \
 		--set-param backbone.weights=IMAGENET1K_V1 --set-param backbone.sha256=null \
-		--set-param data.path=data/own --set-param 'data.url="$(CURDIR)/$(SAMPLE)"' --set-param data.sha256=null
+		--set-param data.path=data/own --set-param "data.url=\"$$PWD/$(SAMPLE)\"" --set-param data.sha256=null
 	@dvc exp show --no-pager --rev HEAD --hide-workspace --only-changed --drop '^(?!Experiment|accuracy|roc_auc).*' --sort-by accuracy
 	@echo 'Plots:                    dvc plots diff HEAD demo'
 	@echo 'Its files, to look into:  dvc exp apply demo   (then: python -m stages.predict PICTURE)'
