@@ -43,7 +43,9 @@ def main() -> None:
         counts = ", ".join(f"{n} {label}" for label, n in summary[split]["classes"].items())
         print(f"{split}: {summary[split]['pictures']} pictures ({counts})")
     if copies := summary.get("val_also_in_train"):
-        print(f"of val, {copies} are in train, too, byte for byte: on those, accuracy is no measure of what was learnt")
+        print(f"of val, {copies} are in train, too, byte for byte: they do not test what was learnt")
+    if copies := summary.get("train_copies"):
+        print(f"of train, {copies} are copies of others: what is held out of it may have been trained on")
     for left in summary["left_out"]:
         print(f"left out: {left['file']}: {left['reason']}")
 
@@ -56,8 +58,8 @@ def unzip(archive: Path, target: Path, data: params.Data) -> dict[str, Any]:
 
     Returns:
         {"train": {"pictures": n, "classes": {class: n, ...}}, "val": ..., "left_out": [{"file", "reason"}, ...]},
-        "split": {"val_fraction", "val_seed"} where it was made here, and "val_also_in_train": n where so many of val
-        are, byte for byte, in train, too.
+        "split": {"val_fraction", "val_seed"} where it was made here, and where there are such pictures, byte for byte:
+        "train_copies", more of one in train, and "val_also_in_train".
 
     Raises:
         InputError: not a zip, damaged, hostile, no classes, a class without pictures, or too many that are broken.
@@ -86,12 +88,15 @@ def unzip(archive: Path, target: Path, data: params.Data) -> dict[str, Any]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 file.replace(path)
         incoming.rmdir()
-    known = {picture.sha256 for picture in pictures if picture.split == "train"}
-    copies = sum(picture.sha256 in known for picture in pictures if picture.split == "val")
+    of_train = Counter(picture.sha256 for picture in pictures if picture.split == "train")
+    copies = {
+        "train_copies": of_train.total() - len(of_train),
+        "val_also_in_train": sum(picture.sha256 in of_train for picture in pictures if picture.split == "val"),
+    }
     left_out = [{"file": str(c.member.path), "reason": c.problem} for c in candidates if c.problem is not None]
     made = {} if found.split else {"split": {"val_fraction": data.val_fraction, "val_seed": data.val_seed}}
-    twice = {"val_also_in_train": copies} if copies else {}
-    return {**{split: _counts(pictures, split) for split in SPLITS}, **made, **twice, "left_out": left_out}
+    counts = {split: _counts(pictures, split) for split in SPLITS}
+    return {**counts, **made, **{name: n for name, n in copies.items() if n}, "left_out": left_out}
 
 
 def _candidates(members: Sequence[Member], found: Layout, exclude: Sequence[str]) -> Iterator[Candidate]:

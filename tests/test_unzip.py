@@ -48,7 +48,9 @@ def test_copies_of_training_pictures_among_the_test_pictures_are_counted(tmp_pat
     with ZipFile(path, "a") as file:
         for number in range(2):
             file.writestr(f"set/val/dots/copy{number}.jpg", file.read(f"set/train/dots/00{number}.jpg"))
-    assert unzip(path, tmp_path / "images", DATA)["val_also_in_train"] == 2
+        file.writestr("set/train/lines/copy.jpg", file.read("set/train/lines/002.jpg"))
+    summary = unzip(path, tmp_path / "images", DATA)
+    assert (summary["val_also_in_train"], summary["train_copies"]) == (2, 1)
 
 
 def test_what_is_no_picture_is_left_out_with_its_reason(tmp_path: Path) -> None:
@@ -144,6 +146,7 @@ def test_class_folders_without_a_split(tmp_path: Path) -> None:
         "train": {"pictures": 16, "classes": {"dots": 8, "lines": 8}},
         "val": {"pictures": 4, "classes": {"dots": 2, "lines": 2}},
         "split": {"val_fraction": 0.2, "val_seed": 0},
+        "train_copies": 8,
         "left_out": [
             {"file": "a/set/stray.png", "reason": "in no class folder"},
             {"file": "a/set/dots/notes.txt", "reason": "not a picture"},
