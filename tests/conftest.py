@@ -26,6 +26,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side, one on a core
 
 ROOT = Path(__file__).parent.parent
 SOAK = "SOAK_KILLS" in os.environ
+TOLD = "told"  # the property in which a test records what is to be printed at the end
 takes_long = pytest.mark.skipif(not SOAK, reason="takes long; `make soak` runs it")
 STAGES = ["download", "unzip", "weights", "features", "train", "evaluate", "explain"]
 
@@ -57,6 +58,14 @@ def write_zip(
                     with file.open(f"{top}{split}/{name}/{number:03}.jpg", "w") as member:
                         draw(label, number + 1000 * (split == "val")).save(member, "JPEG", quality=90)
     return path
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.stats.get("passed", []):
+        for name, text in getattr(report, "user_properties", []):
+            if name == TOLD and report.when == "call":
+                terminalreporter.section(report.nodeid)
+                terminalreporter.write_line(text)
 
 
 @pytest.fixture(scope="session")

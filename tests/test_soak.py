@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import STAGES, Checkout
+from tests.conftest import STAGES, TOLD, Checkout
 
 KILLS = int(os.environ.get("SOAK_KILLS", "5"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
@@ -191,7 +192,10 @@ class Soak:
 
 
 def test_kills(
-    tmp_path_factory: pytest.TempPathFactory, pictures: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path_factory: pytest.TempPathFactory,
+    pictures: Path,
+    weights: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     checkout = Checkout(tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("home"))
     checkout.set(
@@ -215,9 +219,11 @@ def test_kills(
             if soak.counts.total() < KILLS:
                 soak.hit(soak.reach(wanted), *HITS[soak.counts.total() % len(HITS)])
         soak.recover()
-    with capsys.disabled():
-        print(f"\nseed {SEED}: {soak.counts.total()} kills, {soak.refused} runs refused beside one that lived on,")
-        print(f"files of DVC's own that had to be removed by hand: {dict(soak.removed) or 'none'},")
-        print(f"{soak.recovered} chains of kills recovered to the byte, bytes lost: 0")
-        for (stage, how), n in sorted(soak.counts.items(), key=lambda item: ([START, *STAGES].index(item[0][0]), item)):
-            print(f"{stage:<12} {how:<18} {n}")
+    kills = sorted(soak.counts.items(), key=lambda item: ([START, *STAGES].index(item[0][0]), item))
+    lines = [
+        f"seed {SEED}: {soak.counts.total()} kills, {soak.refused} runs refused beside one that lived on,",
+        f"files of DVC's own that had to be removed by hand: {dict(soak.removed) or 'none'},",
+        f"{soak.recovered} chains of kills recovered to the byte, bytes lost: 0",
+        *(f"{stage:<12} {how:<18} {n}" for (stage, how), n in kills),
+    ]
+    record_property(TOLD, "\n".join(lines))
