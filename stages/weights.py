@@ -61,13 +61,18 @@ def pretrained(block: params.Backbone) -> tuple[dict[str, torch.Tensor], dict[st
         raise InputError(
             f"backbone.weights is {sources[0]}: no file, no URL and none of {block.name}'s weights ({', '.join(known)})"
         )
-    file = Path("data/raw/weights")  # stays there: another strategy is another run of this stage, and no download
+    file = Path("data/raw/weights")  # stays if its hash is set: another strategy runs this stage again
     digest, source = sha256_of(file) if file.is_file() else "", sources[0]
     if not sha256 or not digest.startswith(sha256):
         digest, source = fetch(sources, file, sha256, param="backbone.weights", gib=MOST)
-    state = backbone.canonical(read(file, source), block.name)
-    backbone.check(state, block.name, f"backbone.weights ({shown(source)})")
+    try:
+        state = backbone.canonical(read(file, source), block.name)
+        backbone.check(state, block.name, f"backbone.weights ({shown(source)})")
+    except InputError:
+        file.unlink()
+        raise
     if sha256 is None:
+        file.unlink()
         print(f"any file was accepted; to pin this one, set backbone.sha256 to {digest}")
     # By what they are, not where they came from: another mirror or path would make all that follows stale.
     called = [name for name, entry in known.items() if entry.sha256 and digest.startswith(entry.sha256)]
