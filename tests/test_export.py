@@ -81,7 +81,8 @@ def test_pt2_and_safetensors_say_what_they_are(finished: Checkout, tmp_path: Pat
         assert program(batch[:n]).sum(dim=1).tolist() == pytest.approx([1] * n)
 
 
-@pytest.mark.parametrize("strategy", ["svm", pytest.param("finetune", marks=takes_long)])
+@takes_long
+@pytest.mark.parametrize("strategy", ["svm", "finetune"])
 def test_other_strategies(copied: Checkout, strategy: str) -> None:
     copied.set(strategy=strategy, strategies__svm__n_splits=2, strategies__finetune__epochs=1)
     copied.dvc("repro", "evaluate")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Checkout
+from tests.conftest import ROOT, SOAK, Checkout
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 
@@ -42,9 +42,10 @@ def test_the_demo(checkout: Checkout) -> None:
     checkout.run("git", "config", "user.name", "Tester")
     checkout.dvc("exp", "apply", "demo")
     pretrained = checkout.json("metrics/evaluate.json")["accuracy"]
-    checkout.dvc("exp", "run", "--set-param", "strategies.linear.init=random", "evaluate")
-    untrained = checkout.json("metrics/evaluate.json")["accuracy"]
     assert pretrained >= 0.9
-    assert untrained <= pretrained - 0.1
+    if SOAK:
+        checkout.dvc("exp", "run", "--set-param", "strategies.linear.init=random", "evaluate")
+        untrained = checkout.json("metrics/evaluate.json")["accuracy"]
+        assert untrained <= pretrained - 0.1
     left_out = json.loads((checkout.folder / "metrics/data.json").read_text())["left_out"]
     assert [entry["reason"] for entry in left_out] == ["not a picture"]

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from stages.processes import Processes
-from tests.conftest import Checkout, takes_long, write_zip
+from tests.conftest import SOAK, Checkout, takes_long, write_zip
 
 TWO = "torchrun --standalone --nproc-per-node=2"
 
@@ -76,7 +76,6 @@ def test_every_layer_and_a_killed_process_ends_the_job_with_a_sentence(copied: C
     copied.set(strategy="finetune", strategies__finetune__epochs=1)
     copied.dvc("repro", "train")
     before, one = copied.tracked(), copied.json("metrics/train/metrics.json")
-
     copied.set(launch=TWO, strategies__finetune__epochs=300)
     shutil.rmtree(copied.folder / "metrics/train/plots")
     command = [sys.executable, "-m", "stages.train"]
@@ -93,10 +92,11 @@ def test_every_layer_and_a_killed_process_ends_the_job_with_a_sentence(copied: C
     assert "Traceback" not in printed, printed
 
     copied.set(strategies__finetune__epochs=1)
-    copied.dvc("repro", "--force", "--single-item", "train")  # or it would come from the cache
-    assert copied.tracked().keys() == before.keys()
-    two = copied.json("metrics/train/metrics.json")["holdout"]["loss"]
-    assert two == pytest.approx(one["holdout"]["loss"], abs=0.25), "each process normalises its own half of a batch"
+    if SOAK:
+        copied.dvc("repro", "--force", "--single-item", "train")  # or it would come from the cache
+        assert copied.tracked().keys() == before.keys()
+        two = copied.json("metrics/train/metrics.json")["holdout"]["loss"]
+        assert two == pytest.approx(one["holdout"]["loss"], abs=0.25), "each process normalises its own half of a batch"
     copied.set(strategies__finetune__batch_size=3)
     assert "batch_size is 3, too few for 2 processes" in copied.stage("train", fails=True)
 
