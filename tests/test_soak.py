@@ -217,7 +217,7 @@ def test_kills(
         forget(checkout)
         for wanted in [START, *STAGES]:
             if soak.counts.total() < KILLS:
-                soak.hit(soak.reach(wanted), *HITS[soak.counts.total() % len(HITS)])
+                soak.hit(soak.reach(wanted), *HITS[(soak.counts.total() + soak.recovered) % len(HITS)])
         soak.recover()
     kills = sorted(soak.counts.items(), key=lambda item: ([START, *STAGES].index(item[0][0]), item))
     lines = [
