@@ -44,7 +44,7 @@ report: $(INSTALLED)  ## Write what the last run came to: report/index.html, and
 test: $(INSTALLED) lint  ## Check formatting, style and types, then run the tests
 	pytest
 
-soak: $(INSTALLED)  ## All the tests, with 20000 damaged archives, pictures, params, weights and answers, and 100 kills (hours)
+soak: $(INSTALLED)  ## All the tests, with 20000 damaged archives, pictures, params, weights and answers, and 100 kills (about 40 minutes)
 	FUZZ_EXAMPLES=20000 SOAK_KILLS=100 pytest
 
 lint: $(INSTALLED)  ## Check formatting, style and types

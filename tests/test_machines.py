@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.conftest import SOAK, Checkout
+from tests.conftest import SOAK, Checkout, takes_long
 from tests.test_soak import contents
 
 GIB = 1 << 30
@@ -61,7 +61,13 @@ def test_too_little_memory(copied: Checkout, kilobytes: int) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "blocks"),
-    [("weights", 40_000), ("features", 100), ("train", 40_000), ("evaluate", 1), ("train by epochs", 40_000)],
+    [
+        ("weights", 40_000),
+        ("features", 100),
+        ("train", 40_000),
+        ("evaluate", 1),
+        pytest.param("train by epochs", 40_000, marks=takes_long),
+    ],
 )
 def test_a_full_disk(copied: Checkout, stage: str, blocks: int) -> None:
     if stage == "train by epochs":

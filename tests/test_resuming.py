@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from stages import checkpoint
-from tests.conftest import SOAK, Checkout
+from tests.conftest import Checkout, takes_long
 from tests.test_processes import TWO
 
 EPOCHS = 5
@@ -145,7 +145,8 @@ def test_any_damage_is_noticed(in_tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "of a training with another seed" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("launch", [None, TWO] if SOAK else [TWO])
+@takes_long
+@pytest.mark.parametrize("launch", [None, TWO])
 def test_dropout_and_several_processes(prepared: Checkout, launch: str | None) -> None:
     prepared.set(
         backbone__name="mobilenet_v3_small", strategies__partial__init="random", strategies__partial__freeze="layer8",
