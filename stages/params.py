@@ -25,7 +25,7 @@ from stages.mistakes import Schema, did_you_mean, shown, without_secrets
 
 SECRETS = re.compile(  # what queries that let in whoever has the address call their secrets
     "(?i)(.*[-_])?"
-    "(token|jwt|sig|signature|secret|pass|password|passwd|pwd|credential|auth|(api|(aws)?access)?[-_]?key([-_]?id)?)"
+    "(token|jwt|sig|signature|secret|pass|password|passwd|pwd|credential|auth|(api|auth|(aws)?access)?[-_]?key([-_]?id)?)"
 )
 
 

@@ -250,7 +250,7 @@ def test_a_password_is_refused_and_not_shown(tmp_path: Path, name: str, url: str
     [
         "key=hunter2", "id=1&api_key=hunter2", "apiKey=hunter2", "access_token=hunter2", "AWSAccessKeyId=hunter2",
         "X-Amz-Signature=hunter2", "X-Goog-Credential=hunter2", "sv=2024&sig=hunter2", "user=me;password=hunter2",
-        "%6Bey=hunter2", "private_token=hunter2#a", "accessToken=hunter2", "id=1#token=hunter2",
+        "%6Bey=hunter2", "private_token=hunter2#a", "accessToken=hunter2", "authkey=hunter2", "id=1#token=hunter2",
     ],
 )  # fmt: skip
 def test_a_secret_in_a_query_is_refused_and_not_shown(tmp_path: Path, query: str) -> None:
