@@ -1,4 +1,4 @@
-"""Write to a temporary name, then rename: what has a final name is complete."""
+"""Write to a temporary name, then rename: what has a final name is complete; and JSON, written and read."""
 
 from __future__ import annotations
 

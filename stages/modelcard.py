@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
 import re
 from pathlib import Path
 from typing import Any
 
 from stages.atomic import read_json
+from stages.download import sha256_of
 from stages.errors import InputError
-from stages.results import check_up_to_date
+from stages.stale import check_up_to_date
 from stages.store import read_card
 
 
@@ -66,8 +66,7 @@ def flattened(block: Any, name: str = "") -> list[tuple[str, Any]]:  # noqa: ANN
 
 
 def _hashed(path: Path) -> tuple[str, int, str]:
-    content = hashlib.sha256(path.read_bytes()).hexdigest()
-    return path.as_posix(), path.stat().st_size, content
+    return path.as_posix(), path.stat().st_size, sha256_of(path)
 
 
 def _input(preprocessing: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from stages.atomic import read_json, replacing
 from stages.errors import InputError, run
 from stages.modelcard import cell, flattened
 from stages.packing import files_of
-from stages.results import check_up_to_date, dvc, output
+from stages.stale import check_up_to_date, dvc, output
 from stages.store import read_predictions
 
 ROWS = 2000  # of the table of predictions, at most

@@ -1,4 +1,4 @@
-"""What stages hand to each other: memory-mapped arrays, and a card that says what they are."""
+"""What stages hand to each other: memory-mapped arrays, a card that says what they are, and predictions."""
 
 from __future__ import annotations
 

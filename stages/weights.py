@@ -62,7 +62,7 @@ def pretrained(block: params.Backbone) -> tuple[dict[str, torch.Tensor], dict[st
             f"backbone.weights is {sources[0]}: no file, no URL and none of {block.name}'s weights ({', '.join(known)})"
         )
     file = Path("data/raw/weights")  # stays if its hash is set: another strategy runs this stage again
-    digest, source = sha256_of(file) if file.is_file() else "", sources[0]
+    digest, source = sha256_of(file) if sha256 and file.is_file() else "", sources[0]
     if not sha256 or not digest.startswith(sha256):
         digest, source = fetch(sources, file, sha256, param="backbone.weights", gib=MOST)
     try:

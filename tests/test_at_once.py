@@ -49,6 +49,8 @@ def test_a_stage_beside_itself_and_beside_an_orphan(copied: Checkout) -> None:
             )
             assert copied.stage("features", fails=True) == f"features: {sentence}"
             assert copied.stage("evaluate", fails=True) == f"evaluate: {sentence}"
+            export = (sys.executable, "-m", "stages.export", "--format", "safetensors")
+            assert copied.run(*export, fails=True) == f"export: {sentence}"
             assert "resnet18" in copied.run(sys.executable, "-m", "stages.backbones")  # writes nothing
         first.communicate()
     assert first.returncode == 0

@@ -224,9 +224,24 @@ def test_paths(tmp_path: Path) -> None:
     assert left(tmp_path / "out") == ["set.zip"]
 
 
+def test_a_path_ends_what_a_server_began(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "set.zip").write_bytes(BODY)
+    for name in ("set.zip.part", "set.zip.part.json"):
+        (tmp_path / "out" / name).write_text("of a server")
+    source = str(tmp_path / "set.zip")
+    download.fetch([source], tmp_path / "out/set.zip", SHA256, param="data.url", gib=1)
+    assert left(tmp_path / "out") == ["set.zip"]
+
+
 @pytest.mark.parametrize(
     ("source", "sentence"),
-    [("nowhere.zip", "does not exist"), (".", "is a folder"), ("ftp://host/set.zip", "only http://")],
+    [
+        ("nowhere.zip", "does not exist"),
+        ("~nobody-of-that-name/set.zip", "does not exist"),
+        (".", "is a folder"),
+        ("ftp://host/set.zip", "only http://"),
+    ],
 )
 def test_paths_that_are_none(tmp_path: Path, source: str, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):

@@ -119,6 +119,16 @@ def test_what_is_missing_gets_a_sentence(finished: Checkout, tmp_path: Path) -> 
         export.export(tmp_path, tmp_path / "m", "safetensors", tmp_path)
 
 
+def test_what_a_file_may_be_called_and_who_may_read_it(finished: Checkout, tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "stages.export", "--format", "safetensors", "--output")
+    printed = finished.run(*command, str(tmp_path / "model_card.md"), fails=True)
+    assert "where the card of the model goes; give it another name" in printed
+    assert list(tmp_path.iterdir()) == []
+    finished.run("sh", "-c", 'umask 022; exec "$@"', "sh", *command, str(tmp_path / "m.safetensors"))
+    assert (tmp_path / "m.safetensors").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "model_card.md").exists()
+
+
 def test_dvc_and_gto_know_the_model(copied: Checkout, tmp_path: Path) -> None:
     copied.commit("trained")
     copied.run("gto", "register", "classifier", "--version", "v1.0.0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import html
 import re
 import shlex
 import shutil
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from stages import params, report
+from stages import modelcard, params, report
 from tests.conftest import Checkout
 from tests.test_soak import contents
 
@@ -71,6 +72,23 @@ def test_names_cannot_break_out(
     assert "<script>alert" not in (tmp_path / "index.html").read_text()
     comment = (tmp_path / "report.md").read_text()
     assert "| &lt;script&gt;alert(1)&lt;/script&gt;\\|x | a\\|b | &lt;b&gt; | 0.5 |" in comment
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "![a](https://host/b.png)",
+        "[a](javascript:b)",
+        "@someone",
+        "<img src=x onerror=a()>",
+        "`a` *b* __c__",
+        "a|b\n# c",
+    ],
+)
+def test_a_cell_holds_nothing_but_text(name: str) -> None:
+    shown = modelcard.cell(name)
+    assert not re.search(r"(?<!\\)[]\[`*_|#]|<(?!!-- -->)|@(?!<)|(?<!>)//|\n", shown), shown
+    assert html.unescape(re.sub(r"<!-- -->|\\", "", shown)) == " ".join(name.split())
 
 
 def test_before_the_first_run_a_sentence(checkout: Checkout) -> None:
