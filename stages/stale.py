@@ -31,7 +31,8 @@ def check_up_to_date(stage: str) -> None:
                 elif what != "deleted" and name != own and not name.startswith("stages/"):
                     changed.append(name)
     if changed:
-        names = ", ".join(dict.fromkeys(changed))
+        different = list(dict.fromkeys(changed))
+        names = ", ".join(different[:5]) + (f" and {len(different) - 5} more" if len(different) > 5 else "")
         raise InputError(
             f"metrics/ has the results of another state: changed since were {names}; run `dvc repro` first"
         )
