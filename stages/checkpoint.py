@@ -51,12 +51,7 @@ class Checkpoint:
     def write(self, state: Mapping[str, Any]) -> None:
         """Put `state` in the place of what was last written. A tensor that is in it twice is written once."""
         with replacing(PATH) as temporary, temporary.open("wb") as file:
-            try:
-                torch.save({"of": self.of, "state": dict(state)}, file)
-            except RuntimeError as error:
-                if isinstance(error.__context__, OSError):  # a full disk, which PyTorch reports as its own
-                    raise error.__context__ from None
-                raise
+            torch.save({"of": self.of, "state": dict(state)}, file)
 
 
 def training(given: Params, split: Split, card: Mapping[str, Any], these: Processes) -> dict[str, Any]:

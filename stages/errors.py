@@ -30,7 +30,7 @@ def run(main: Callable[[], None]) -> NoReturn:
         if program in STAGES:
             _check_arguments(sys.argv[1:])
         here = program in ALONE and "WORLD_SIZE" not in os.environ and Path("params.yaml").exists()
-        with alone(program) if here else nullcontext():
+        with alone(program) if here else nullcontext(), as_it_was():
             main()
         sys.stdout.flush()
     except InputError as error:
@@ -60,6 +60,17 @@ def run(main: Callable[[], None]) -> NoReturn:
         sys.exit(130)
     sys.stderr.flush()
     os._exit(0)  # all is written; Python would take half a second more to take PyTorch apart
+
+
+@contextmanager
+def as_it_was() -> Iterator[None]:
+    """Raise a full disk, or Ctrl-C, as what it was: PyTorch reports that the file it writes ends in the wrong place."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError | KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
 
 
 def _check_arguments(given: Sequence[str]) -> None:

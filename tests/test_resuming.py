@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from stages import checkpoint
+from stages.errors import as_it_was
 from tests.conftest import Checkout, takes_long
 from tests.test_processes import TWO
 
@@ -143,6 +145,35 @@ def test_any_damage_is_noticed(in_tmp_path: Path, capsys: pytest.CaptureFixture[
     assert kept.read() is not None
     assert checkpoint.Checkpoint({"seed": 1}).read() is None
     assert "of a training with another seed" in capsys.readouterr().out
+
+
+def test_ctrl_c_while_a_checkpoint_is_written(in_tmp_path: Path) -> None:
+    (in_tmp_path / "data").mkdir()
+    kept = checkpoint.Checkpoint({"seed": 0})
+    kept.write({"epoch": 0})
+    tensors = [torch.zeros(1 << 20) for _ in range(32)]
+    began = time.perf_counter()
+    kept.write({"epoch": 1, "tensors": tensors})
+    seconds = time.perf_counter() - began
+    before, interrupted = signal.signal(signal.SIGALRM, signal.default_int_handler), 0
+    try:
+        for share in np.linspace(0.01, 0.99, 40):
+            signal.setitimer(signal.ITIMER_REAL, seconds * share)
+            try:
+                with as_it_was():
+                    kept.write({"epoch": 2, "tensors": tensors})
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                interrupted += 1
+            read = kept.read()
+            assert read is not None
+            assert read["epoch"] in {1, 2}
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted >= 10
+    kept.write({"epoch": 3})
+    assert [path.name for path in (in_tmp_path / "data").iterdir()] == ["checkpoint.pt"]
 
 
 @takes_long
