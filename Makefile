@@ -28,7 +28,7 @@ demo: $(INSTALLED) $(SAMPLE)  ## Run the whole pipeline on drawn ants and bees; 
 		--set-param data.path=data/own --set-param "data.url=\"$$PWD/$(SAMPLE)\"" --set-param data.sha256=null
 	@dvc exp show --no-pager --rev HEAD --hide-workspace --only-changed --drop '^(?!Experiment|accuracy|roc_auc).*' --sort-by accuracy
 	@echo 'Plots:                    dvc plots diff HEAD demo'
-	@echo 'Its files, to look into:  dvc exp apply demo   (then: python -m stages.predict PICTURE)'
+	@echo 'Its files, to look into:  dvc exp apply demo   (then: python -m tools.predict PICTURE)'
 	@echo 'First:                    source $(VENV)/bin/activate'
 
 repro: $(INSTALLED)  ## Run the pipeline: whatever is not up to date
@@ -39,7 +39,7 @@ experiments: $(INSTALLED)  ## Compare the experiments: what was changed, and wha
 		--drop '^(?!Experiment|accuracy|loss|calibration_error|strateg|backbone|seed|data\.(url|path)).*'
 
 report: $(INSTALLED)  ## Write what the last run came to: report/index.html, and report/report.md to post
-	python -m stages.report
+	python -m tools.report
 
 test: $(INSTALLED) lint  ## Check formatting, style and types, then run the tests
 	pytest
@@ -47,9 +47,10 @@ test: $(INSTALLED) lint  ## Check formatting, style and types, then run the test
 soak: $(INSTALLED)  ## All the tests, with 20000 damaged archives, pictures, params, weights and answers, and 100 kills (about 40 minutes)
 	FUZZ_EXAMPLES=20000 SOAK_KILLS=100 pytest
 
-lint: $(INSTALLED)  ## Check formatting, style and types
+lint: $(INSTALLED)  ## Check formatting, style, imports between rooms and types
 	ruff format --check .
 	ruff check .
+	lint-imports --no-logo
 	mypy
 
 format: $(INSTALLED)  ## Format the code
@@ -66,8 +67,8 @@ lock:  ## Resolve requirements.txt anew (needs uv)
 clean:  ## Remove the environment; data and metrics stay
 	rm -rf $(VENV)
 
-$(SAMPLE): stages/sample.py stages/insects.py stages/grounds.py | $(INSTALLED)
-	python -m stages.sample $@
+$(SAMPLE): $(wildcard tools/sample/*.py) | $(INSTALLED)
+	python -m tools.sample $@
 
 $(INSTALLED): requirements.txt pyproject.toml
 	@command -v git >/dev/null || { echo "git is missing: install it first" >&2; exit 1; }

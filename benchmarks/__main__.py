@@ -26,8 +26,8 @@ import torch
 
 from benchmarks import growth
 from benchmarks.checkout import ROOT, Checkout
-from stages import device
-from stages.parallel import cores
+from stages.model.devices import has_bfloat16
+from stages.program.threads import cores
 
 GRID = [
     word
@@ -77,15 +77,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="of each command, in turn")
     parser.add_argument("--sizes", type=int, nargs="*", default=[400, 4000, 40000], help="numbers of pictures")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
-        for _ in range(given.repeats):
+        for _ in range(arguments.repeats):
             bench.round()
         bench.fine_tuning()
         bench.processes()
         bench.sweep()
-        grown = growth.measure(bench.images, bench.weights, given.sizes)
+        grown = growth.measure(bench.images, bench.weights, arguments.sizes)
         text = TEXT.format(
             machine=machine(), weights=bench.weights_are, comparison=bench.comparison(), floor=bench.floor(),
             grown=growth.table(grown), aims=bench.aims(grown),
@@ -286,7 +286,7 @@ class Bench:
 def machine() -> str:
     """Say what this was measured on."""
     names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    precision = "bfloat16" if device.has_bfloat16(torch.device("cpu")) else "float32"
+    precision = "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "pillow", "dvc"))
     processor = names[0] if names else platform.machine()
     return f"{cores()} cores ({processor}), {precision}, Python {platform.python_version()}, {packages}"

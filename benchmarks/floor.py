@@ -18,17 +18,18 @@ from pathlib import Path
 import torch
 from torchvision import models
 
-from stages import backbone, device, images
-from stages.parallel import cores
+from stages.model.catalogue import preprocessing
+from stages.model.devices import autocast, cast_once, keep_freed_memory
+from stages.pictures.decoding import decode_batches
+from stages.program.threads import cores
 
 
 def main() -> None:
     """Measure both on the pictures of a folder."""
     folder = Path(sys.argv[1])
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
-    preprocessing = backbone.preprocessing("resnet18", ["IMAGENET1K_V1"])
     started = time.perf_counter()
-    for _ in images.squares(folder, names, preprocessing, 8):
+    for _ in decode_batches(folder, names, preprocessing("resnet18", ["IMAGENET1K_V1"]), 8):
         pass
     decoded = len(names) / (time.perf_counter() - started)
     rates = {how: network_rate(*how) for how in [(1, 4), (1, 8), (1, 16), (cores(), 8), (cores(), 16), (cores(), 32)]}
@@ -40,14 +41,14 @@ def main() -> None:
 def network_rate(threads: int, batch: int, seconds: float = 4.0) -> float:
     """Return pictures a second through ResNet-18 in this way, the median of a few stretches."""
     torch.set_num_threads(threads)
-    device.keep_freed_memory()
+    keep_freed_memory()
     network = models.resnet18().eval().to(memory_format=torch.channels_last)
-    device.cast_once(network, torch.device("cpu"), "auto")
+    cast_once(network, torch.device("cpu"), "auto")
     pictures = torch.randn(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
 
     def forward(until: Callable[[], bool]) -> int:
         n = 0
-        with torch.inference_mode(), device.autocast(torch.device("cpu"), "auto"):
+        with torch.inference_mode(), autocast(torch.device("cpu"), "auto"):
             while not until():
                 network(pictures)
                 n += batch

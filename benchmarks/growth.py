@@ -25,8 +25,8 @@ def main() -> None:
     parser.add_argument("images", type=Path, help="folder with train/<class>/ and val/<class>/")
     parser.add_argument("weights", type=Path, help="ResNet-18 weights")
     parser.add_argument("sizes", type=int, nargs="+", help="numbers of pictures")
-    given = parser.parse_args()
-    print(table(measure(given.images.resolve(), given.weights.resolve(), given.sizes)))
+    arguments = parser.parse_args()
+    print(table(measure(arguments.images.resolve(), arguments.weights.resolve(), arguments.sizes)))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from stages import backbone
+from stages.files.card import Card
+from stages.model.catalogue import build, preprocessing
+from stages.model.chain import layers, module_names, restore
 
 NORMALISE = [transforms.ToTensor(), transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
 TRANSFORMS = {
@@ -35,18 +37,19 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="ResNet-18 weights without a head, as safetensors")
     parser.add_argument("--finetune", action="store_true", help="train every layer, not the last alone")
     parser.add_argument("--epochs", type=int, default=10)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
 
     started = time.perf_counter()
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaders = {}
     for split, steps in TRANSFORMS.items():
-        pictures = ImageFolder(str(given.images / split), transforms.Compose(steps))
+        pictures = ImageFolder(str(arguments.images / split), transforms.Compose(steps))
         loaders[split] = DataLoader(pictures, batch_size=4, shuffle=True, num_workers=4)
-    card = {"architecture": "resnet18", "layers": backbone.modules(backbone.build("resnet18", 1))}
-    network = backbone.restore(card, len(pictures.classes), given.weights)
-    trained = network if given.finetune else backbone.layers(network)["head"]
+    name = "resnet18"
+    card = Card(name, module_names(build(name, 1), name), preprocessing(name, []), "pretrained")
+    network = restore(card, len(pictures.classes), arguments.weights)
+    trained = network if arguments.finetune else layers(network, name)["head"]
     network.requires_grad_(requires_grad=False)
     trained.requires_grad_(requires_grad=True)
     network.to(device)
@@ -54,7 +57,7 @@ def main() -> None:
     schedule = torch.optim.lr_scheduler.StepLR(optimiser, step_size=7, gamma=0.1)
 
     accuracies = []
-    for epoch in range(given.epochs):
+    for epoch in range(arguments.epochs):
         right = {}
         for split, loader in loaders.items():
             network.train(split == "train")

@@ -2,158 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
-from stages import params
-from stages.atomic import replacing
-from stages.errors import InputError, run
-from stages.packing import files_of, pack
-from stages.web import forget, receive, shown
+from stages.program.params import load_params
+from stages.program.running import run
+from stages.sources.fetch import copy_local, fetch
+from stages.sources.packing import files_to_pack
 
 OWN = Path("data/own")  # where data.path leads if it is not set otherwise: while it is empty, data.url is used
-CHUNK = 1 << 20  # bytes
 
 
 def main() -> None:
     """Bring what `data.path` holds, or else `data.url`, to data/raw/dataset.zip."""
-    data = params.load().data
+    data = load_params().data
     target = Path("data/raw/dataset.zip")
     path = Path(data.path)
-    own = path != OWN or path.is_file() or bool(files_of(path))
+    own = path != OWN or path.is_file() or bool(files_to_pack(path))
     if own:
-        digest = _copy(path, target, None, "data.path", folders=True)
+        digest = copy_local(path, target, None, "data.path", folders=True)
     else:
         digest, _ = fetch(data.url, target, data.sha256, param="data.url", gib=data.limits.total_gib, folders=True)
-    which = f"data.path, {path}" if own else "data.url"
-    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, sha256 {digest}, from {which}")
+    source = f"data.path, {path}" if own else "data.url"
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, sha256 {digest}, from {source}")
     if not own and data.sha256 is None:
         print(f"any file was accepted; to pin this one, set data.sha256 to {digest}")
 
 
-def fetch(
-    sources: Sequence[str], target: Path, sha256: str | None, *, param: str, gib: float, folders: bool = False
-) -> tuple[str, str]:
-    """Bring one file to `target` from the first of its sources that has it.
-
-    A download that was cut off leaves `target`.part; the next call goes on from there if the server can tell
-    that the file is still the same. `target` appears only once the hash has been checked.
-
-    Args:
-        sources: each an http://, https:// or file:// URL, or a path; the next is tried when one cannot be reached,
-            does not have the file, or has another than the hash says.
-        target: the file to write.
-        sha256: the hash, or its first characters; None accepts any file.
-        param: the parameter to name in errors.
-        gib: the most that a server may send, in GiB.
-        folders: whether a source may be the path of a folder, which is packed into a zip.
-
-    Returns:
-        The file's sha256 in hexadecimal, and the source it came from.
-
-    Raises:
-        InputError: what was wrong with each source.
-
-    """
-    failures = []
-    for source in sources:
-        try:
-            return _fetch(source, target, sha256, param, gib=gib, folders=folders), source
-        except InputError as error:
-            failures.append(str(error))
-    if len(failures) == 1:
-        raise InputError(failures[0])
-    numbered = "; ".join(f"({number}) {failure}" for number, failure in enumerate(failures, start=1))
-    raise InputError(f"none of the {len(failures)} sources in {param} could be used: {numbered}")
-
-
-def _fetch(source: str, target: Path, sha256: str | None, param: str, *, gib: float, folders: bool) -> str:
-    scheme = urlsplit(source).scheme.lower() if "://" in source else "file"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if scheme in {"http", "https"}:
-        return _download(source, target, sha256, param, gib)
-    if scheme == "file":
-        return _copy(local_path(source), target, sha256, param, folders)
-    raise InputError(f"{param} is {shown(source)}: only http://, https://, file:// and paths are understood")
-
-
-def local_path(source: str) -> Path:
-    """Return the path in a file:// URL, or the path that `source` itself is."""
-    if source.lower().startswith("file://"):
-        return Path(url2pathname(urlsplit(source).path))
-    with suppress(RuntimeError):  # of a user that there is not
-        return Path(source).expanduser()
-    return Path(source)
-
-
-def _copy(path: Path, target: Path, sha256: str | None, param: str, folders: bool) -> str:
-    inside = files_of(path) if folders and path.is_dir() else []
-    if [file.suffix.lower() for file in inside] == [".zip"]:
-        path, inside = inside[0], []  # a folder with nothing but one zip
-    if not inside and not path.is_file():
-        if folders and path.is_dir():
-            raise InputError(f"{param} is {path}, which is an empty folder; put pictures into it, or give another path")
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
-        wanted = "a folder or a zip" if folders else "a file"
-        raise InputError(f"{param} is {path}, which {what} (seen from {Path.cwd()}); give the path of {wanted}")
-    if inside and target.resolve().is_relative_to(path.resolve()):
-        raise InputError(f"{param} is {path}, which holds {target} too; give a folder with the pictures alone")
-    with replacing(target) as temporary:
-        if inside:
-            pack(path, inside, temporary, param)
-        else:
-            shutil.copyfile(path, temporary)
-        digest = sha256_of(temporary)
-        _check(digest, sha256, str(path), param)
-    forget(_part(target))
-    return digest
-
-
-def _part(target: Path) -> Path:
-    return target.with_name(target.name + ".part")
-
-
-def _download(url: str, target: Path, sha256: str | None, param: str, gib: float) -> str:
-    part = _part(target)
-    resumed = receive(url, part, param, gib)
-    digest = sha256_of(part)
-    if resumed and sha256 and not digest.startswith(sha256):
-        # The server called it the same file, and it was not: once more, from the first byte.
-        forget(part)
-        receive(url, part, param, gib)
-        digest = sha256_of(part)
-    try:
-        _check(digest, sha256, shown(url), param)
-    except InputError:
-        forget(part)
-        raise
-    part.replace(target)
-    forget(part)
-    return digest
-
-
-def sha256_of(path: Path) -> str:
-    """Return a file's sha256 in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _check(digest: str, sha256: str | None, where: str, param: str) -> None:
-    if sha256 and not digest.startswith(sha256):
-        pin = param.rpartition(".")[0] + ".sha256"
-        raise InputError(
-            f"{where} has sha256 {digest}, but {sha256} was expected: a damaged or another file; "
-            f"if it is the one you want, set {pin} to its hash (or to null)"
-        )
-
-
 if __name__ == "__main__":
-    run(main)
+    run(main, stage=True)

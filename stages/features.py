@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages import images, params, processes
-from stages.atomic import write_json
-from stages.errors import run
-from stages.images import Preprocessing
-from stages.parallel import cores, in_order
-from stages.params import Views
-from stages.progress import progress
-from stages.store import Split, layers_above, read_card
+from stages.files.card import Card
+from stages.files.stored_split import StoredSplit
+from stages.model.cut import frozen_layer, kept_layers, stored_layer
+from stages.model.ranks import join_process_group
+from stages.pictures.decoding import decode_batches
+from stages.program.launch import launched
+from stages.program.params import Params, Views, load_params
+from stages.program.progress import progress
+from stages.program.running import run
+from stages.program.threads import cores, in_order
 
 BATCH = 8  # pictures: few enough that what lies between two layers stays in a core's cache
 GPU_BATCHES = 8  # of those at once, where a GPU takes them
@@ -27,44 +29,40 @@ GPU_BATCHES = 8  # of those at once, where a GPU takes them
 
 def main() -> None:
     """Store both splits of data/images under data/features, as far as the strategy's cut."""
-    given = params.load()
-    if processes.launched(given.launch, "features"):
+    params = load_params()
+    if launched(params.launch, "features"):
         return
-    card = read_card(Path("data/weights"))
-    card |= {"layers": chain(card, given.chosen), "cut": given.chosen.cut, "precision": given.precision}
-    preprocessing = Preprocessing(**card["preprocessing"])
-    classes = sorted(folder.name for folder in Path("data/images/train").iterdir())
-    with processes.together() as these, these.replacing(Path("data/features")) as target:
+    weights = Card.read(Path("data/weights"))
+    classes = tuple(sorted(folder.name for folder in Path("data/images/train").iterdir()))
+    card = replace(
+        weights,
+        layers=kept_layers(weights, params.chosen),
+        cut=stored_layer(params.chosen),
+        precision=params.precision,
+        classes=classes,
+    )
+    with join_process_group() as ranks, ranks.replacing(Path("data/features")) as target:
         names: dict[str, list[str]] = {}
         squares: dict[str, Iterator[NDArray[np.uint8]]] = {}
         mine: dict[str, range] = {}
         for split in ("train", "val"):
             folder = Path("data/images") / split
             names[split] = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-            mine[split] = these.share(len(names[split]), BATCH * GPU_BATCHES)
+            mine[split] = ranks.shard(len(names[split]), BATCH * GPU_BATCHES)
             own = names[split][mine[split].start : mine[split].stop]
-            squares[split] = images.squares(folder, own, preprocessing, BATCH)
-        encoder = make_encoder(given, card)  # while the first pictures are being decoded
-        for split, views in (("train", given.chosen.views), ("val", None)):
+            squares[split] = decode_batches(folder, own, card.preprocessing, BATCH)
+        encoder = make_encoder(params, card)  # while the first pictures are being decoded
+        for split, views in (("train", params.chosen.views), ("val", None)):
             started = time.perf_counter()
-            if these.rank == 0:
+            if ranks.rank == 0:
                 labels = np.array([classes.index(name.partition("/")[0]) for name in names[split]], dtype=np.int64)
-                Split.write_names(target / split, labels, names[split])
-            these.meet()
+                StoredSplit.write_names(target / split, labels, names[split])
+            ranks.barrier()
             batches = encoded(squares[split], mine[split], encoder, views, what=f"features {split}")
-            shape = Split.write_inputs(target / split, len(names[split]), batches)
+            shape = StoredSplit.write_inputs(target / split, len(names[split]), batches)
             print(f"{split}: {shape}, {len(mine[split]) / (time.perf_counter() - started):.0f} pictures a second")
-        if these.rank == 0:
-            write_json(target / "card.json", {**card, "classes": classes})
-
-
-def chain(card: Mapping[str, Any], strategy: params.Strategy) -> dict[str, list[str]]:
-    """Return the layers of the strategy's network: all of the backbone's or, where it is pooled, the lower ones."""
-    layers: dict[str, list[str]] = card["layers"]
-    above = layers_above(card, strategy.freeze)
-    if strategy.frozen != "pool":
-        return layers
-    return {name: layers[name] for name in layers if name not in above} | {"pool": [], "head": layers["head"]}
+        if ranks.rank == 0:
+            card.write(target)
 
 
 @dataclass(frozen=True)
@@ -105,38 +103,38 @@ def encoded(
             update(len(outputs))
 
 
-def make_encoder(given: params.Params, card: Mapping[str, Any]) -> Encoder:
+def make_encoder(params: Params, card: Card) -> Encoder:
     """Return what computes the output of the last frozen layer, float32; or leaves the pixels as they are.
 
     The first view of a picture is the plain one, the others are training views. Pixels are augmented in training.
     """
-    if card["cut"] == "pixels":
+    if card.cut == "pixels":
         return Encoder(lambda squares, _, __: squares[:, np.newaxis], batches=1, threads=1)
 
     import torch
 
-    from stages import backbone, device
-    from stages.views import evaluation_view, training_view
+    from stages.model.chain import cut_network, restore
+    from stages.model.devices import autocast, cast_once, choose_device, send
+    from stages.pictures.views import evaluation_view, training_view, view_draws
 
-    preprocessing = Preprocessing(**card["preprocessing"])
-    where = device.choose(given.device)
-    network = backbone.restore(card, 1, Path("data/weights/weights.safetensors"))
-    frozen, _ = backbone.split(network, card, given.chosen.frozen)
-    frozen.to(where).to(memory_format=torch.channels_last)
-    device.cast_once(frozen, where, given.precision)
+    device = choose_device(params.device)
+    network = restore(card, 1, Path("data/weights/weights.safetensors"))
+    frozen, _ = cut_network(network, card, frozen_layer(params.chosen))
+    frozen.to(device).to(memory_format=torch.channels_last)
+    cast_once(frozen, device, params.precision)
 
     def encode(squares: NDArray[np.uint8], first: int, views: Views | None) -> NDArray[np.float32]:
-        with torch.inference_mode(), device.autocast(where, given.precision):
-            batch = device.send(squares, where)
-            outputs = [frozen(evaluation_view(batch, preprocessing))]
+        with torch.inference_mode(), autocast(device, params.precision):
+            batch = send(squares, device)
+            outputs = [frozen(evaluation_view(batch, card.preprocessing))]
             if views:
                 for view in range(1, views.count):
-                    draws = [(given.seed, view, first + i) for i in range(len(batch))]
-                    outputs.append(frozen(training_view(batch, preprocessing, views, draws)))
+                    draws = view_draws(params.seed, view, range(first, first + len(batch)))
+                    outputs.append(frozen(training_view(batch, card.preprocessing, views, draws)))
             stored: NDArray[np.float32] = torch.stack(outputs, dim=1).float().cpu().numpy()
             return stored
 
-    if where.type != "cpu":
+    if device.type != "cpu":
         return Encoder(encode, GPU_BATCHES, threads=2)
     # A batch on each core is faster than all cores on one batch, and leaves none of them waiting.
     torch.set_num_threads(1)
@@ -144,4 +142,4 @@ def make_encoder(given: params.Params, card: Mapping[str, Any]) -> Encoder:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, stage=True)

@@ -3,75 +3,90 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
-from stages import convex, params, processes
-from stages.atomic import replacing, write_json
-from stages.errors import InputError, run
-from stages.params import ByEpochs, Params, ToConvergence
-from stages.processes import Processes
-from stages.store import Split, layers_above, of_card, read_card
+from stages.files.atomic import replacing
+from stages.files.card import Card
+from stages.files.checkpoint import CHECKPOINT, Checkpoint
+from stages.files.json_files import write_json
+from stages.files.stored_split import StoredSplit
+from stages.model.ranks import Ranks, join_process_group
+from stages.program.errors import InputError
+from stages.program.launch import launched
+from stages.program.params import GradientDescent, LbfgsHead, Params, load_params
+from stages.program.running import run
+from stages.training.curves import CURVES, live_curves, log_epoch, summary, write_curve
+from stages.training.linear import Problem, calibrate, cross_validate, fit_head
 
 if TYPE_CHECKING:
     from dvclive.live import Live
 
-Tensors = dict[str, NDArray[Any]]
-CURVES = ("train/loss", "train/accuracy", "holdout/loss", "holdout/accuracy", "learning_rate")  # plotted by dvc.yaml
+    from stages.training.gradient_descent import Epoch
+
+WEIGHTS = Path("data/weights/weights.safetensors")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training came to.
+
+    Attributes:
+        tensors: of the whole network, by name.
+        chosen: what was chosen on held-out training pictures, such as the weight decay.
+        accuracy: top-1, on these.
+
+    """
+
+    tensors: dict[str, NDArray[Any]]
+    chosen: dict[str, float]
+    accuracy: float
 
 
 def main() -> None:
     """Train on data/features, the way the strategy's solver says, and write data/model and metrics/train."""
-    given = params.load()
+    params = load_params()
     started = time.perf_counter()
-    card = read_card(Path("data/features"))
-    split = Split(Path("data/features/train"))
-    if isinstance(given.chosen, ToConvergence):
-        tensors, chosen, accuracy = to_convergence(given, given.chosen, split, card)
+    card = Card.read(Path("data/features"))
+    split = StoredSplit(Path("data/features/train"))
+    strategy = params.chosen
+    if isinstance(strategy, LbfgsHead):
+        trained = train_head(params, strategy, split, card)
     else:
-        from stages import checkpoint
-
-        if processes.launched(given.launch, "train"):
+        if launched(params.launch, "train"):
             return
-        with processes.together() as these, live_curves() if these.rank == 0 else nullcontext() as live:
-            tensors, chosen, accuracy = by_epochs(given, split, card, these, live)
-        if these.rank:
+        with join_process_group() as ranks, live_curves() if ranks.rank == 0 else nullcontext() as live:
+            trained = train_layers(params, strategy, split, card, ranks=ranks, live=live)
+        if ranks.rank:
             return
     with replacing(Path("data/model")) as folder:
         folder.mkdir()
-        tensors = {name: tensors[name] for name in of_card(tensors, card)}
+        tensors = {name: trained.tensors[name] for name in card.tensors_in_layers(trained.tensors)}
         (folder / "model.safetensors").write_bytes(save(tensors))
-        trained = given.chosen.model_dump() | {"name": given.strategy, "seed": given.seed} | chosen
-        write_json(folder / "card.json", {**card, "strategy": trained})
-    if not isinstance(given.chosen, ToConvergence):
-        checkpoint.PATH.unlink(missing_ok=True)
+        how = strategy.model_dump() | {"name": params.strategy, "seed": params.seed} | trained.chosen
+        replace(card, strategy=how).write(folder)
+    if isinstance(strategy, GradientDescent):
+        CHECKPOINT.unlink(missing_ok=True)
     print(
-        f"{', '.join(f'{key} {value}' for key, value in chosen.items())}: accuracy {accuracy:.4f} on held-out "
-        f"training pictures; {time.perf_counter() - started:.1f} s"
+        f"{', '.join(f'{key} {value}' for key, value in trained.chosen.items())}: accuracy {trained.accuracy:.4f} on "
+        f"held-out training pictures; {time.perf_counter() - started:.1f} s"
     )
 
 
-def to_convergence(
-    given: Params, strategy: ToConvergence, split: Split, card: dict[str, Any]
-) -> tuple[Tensors, dict[str, Any], float]:
-    """Fit a linear head, with the weight decay that cross-validation finds best; curves are over weight decays.
-
-    Returns:
-        The whole network's tensors, what was chosen, and the cross-validated top-1 accuracy.
-
-    """
-    if layers_above(card, card["cut"]) != ["head"]:
+def train_head(params: Params, strategy: LbfgsHead, split: StoredSplit, card: Card) -> Trained:
+    """Fit a linear head, with the weight decay that cross-validation finds best; curves are over weight decays."""
+    if not card.head_only:
         raise InputError(
-            f"strategies.{given.strategy}.solver: lbfgs fits the head alone, and there are other layers above "
+            f"strategies.{params.strategy}.solver: lbfgs fits the head alone, and there are other layers above "
             f"{strategy.freeze}; set freeze to avgpool, pool to true, or solver to sgd or adamw"
         )
-    problem = convex.Problem(split.inputs, split.labels, strategy.loss, strategy.class_weight, strategy.standardise)
-    scores, best, logits = convex.cross_validate(problem, strategy.weight_decay, strategy.n_splits, given.seed)
+    problem = Problem(split.inputs, split.labels, strategy.loss, strategy.class_weight, strategy.standardise)
+    scores, best, logits = cross_validate(problem, strategy.weight_decay, strategy.n_splits, params.seed)
     for score in scores:
         print(
             f"weight decay {score.weight_decay:g}: train loss {score.train_loss:.4f}; "
@@ -88,33 +103,27 @@ def to_convergence(
         for curve in (*curves, *CURVES):
             write_curve(folder / f"plots/metrics/{curve}.tsv", curves.get(curve, []))
         write_json(folder / "metrics.json", summary(chosen, best.holdout_loss, best.holdout_accuracy))
-    head, _ = convex.fit(problem, best.weight_decay)
+    head, _ = fit_head(problem, best.weight_decay)
     if strategy.loss == "hinge":
-        head = head.times(convex.calibrate(logits, split.labels))
-    (name,) = card["layers"]["head"]
-    tensors: Tensors = load_file("data/weights/weights.safetensors")
-    return tensors | {f"{name}.weight": head.weight, f"{name}.bias": head.bias}, chosen, best.holdout_accuracy
+        head = head.scaled(calibrate(logits, split.labels))
+    tensors = load_file(WEIGHTS) | {f"{card.head}.weight": head.weight, f"{card.head}.bias": head.bias}
+    return Trained(tensors, chosen, best.holdout_accuracy)
 
 
-def by_epochs(
-    given: Params, split: Split, card: dict[str, Any], these: Processes, live: Live | None
-) -> tuple[Tensors, dict[str, Any], float]:
-    """Train the layers above `freeze`, and keep the epoch with the lowest hold-out loss; curves are over epochs.
-
-    Returns:
-        The whole network's tensors, what was chosen, and the hold-out's top-1 accuracy.
-
-    """
+def train_layers(
+    params: Params, strategy: GradientDescent, split: StoredSplit, card: Card, *, ranks: Ranks, live: Live | None
+) -> Trained:
+    """Train the layers above `freeze`, and keep the epoch with the lowest hold-out loss; curves are over epochs."""
     import torch
 
-    from stages import backbone, checkpoint, epochs
+    from stages.model.chain import restore
+    from stages.training.fingerprint import fingerprint
+    from stages.training.gradient_descent import train
 
-    strategy = given.chosen
-    assert isinstance(strategy, ByEpochs)
-    torch.manual_seed(given.seed)
-    network = backbone.restore(card, len(card["classes"]), Path("data/weights/weights.safetensors"))
+    torch.manual_seed(params.seed)
+    network = restore(card, len(card.classes), WEIGHTS)
 
-    def report(number: int, epoch: epochs.Epoch) -> None:
+    def report(number: int, epoch: Epoch) -> None:
         print(
             f"epoch {number}/{strategy.epochs}: "
             f"train loss {epoch.train_loss:.4f}, accuracy {epoch.train_accuracy:.4f}; "
@@ -122,53 +131,17 @@ def by_epochs(
             f"learning rate {epoch.learning_rate:.2g}",
             flush=True,
         )
-        curves = {
-            "train/loss": epoch.train_loss,
-            "train/accuracy": epoch.train_accuracy,
-            "holdout/loss": epoch.holdout_loss,
-            "holdout/accuracy": epoch.holdout_accuracy,
-            "learning_rate": epoch.learning_rate,
-        }
         if live:
-            _log(live, curves)
+            log_epoch(live, dict(zip(CURVES, astuple(epoch), strict=True)))
 
-    kept = checkpoint.Checkpoint(checkpoint.training(given, split, card, these))
-    number, best = epochs.fit(network, split, card, given, strategy, these=these, checkpoint=kept, report=report)
-    chosen = {"epoch": number}
+    checkpoint = Checkpoint(fingerprint(params, split, card, ranks))
+    number, best = train(network, split, card, params, strategy, ranks=ranks, checkpoint=checkpoint, report=report)
+    chosen: dict[str, float] = {"epoch": number}
     if live:
         live.summary = summary(chosen, best.holdout_loss, best.holdout_accuracy)
     tensors = {name: value.cpu().contiguous().numpy() for name, value in network.state_dict().items()}
-    return tensors, chosen, best.holdout_accuracy
-
-
-def live_curves() -> Live:
-    """Open metrics/train for curves that can be watched while they grow."""
-    from dvclive.live import Live  # here, as a head takes less time than to import it
-
-    return Live("metrics/train", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
-
-
-def _log(live: Live, curves: Mapping[str, float]) -> None:
-    for name, value in curves.items():
-        live.log_metric(name, _rounded(value))
-    live.next_step()  # type: ignore[no-untyped-call]
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.6g}")
-
-
-def write_curve(path: Path, points: Sequence[float]) -> None:
-    """Write a curve as DVCLive does; one that a solver does not have is an empty table, as of none DVC complains."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [("step", path.stem), *((str(step), str(_rounded(point))) for step, point in enumerate(points))]
-    path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
-
-
-def summary(chosen: Mapping[str, float], loss: float, accuracy: float) -> dict[str, Any]:
-    """Return what metrics/train/metrics.json says: what was chosen, and how it did on held-out training pictures."""
-    return {"chosen": dict(chosen), "holdout": {"loss": round(loss, 6), "accuracy": round(accuracy, 6)}}
+    return Trained(tensors, chosen, best.holdout_accuracy)
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, stage=True)

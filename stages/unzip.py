@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stages import images, layout, params
-from stages.archive import Archive, Member
-from stages.atomic import replacing, write_json
-from stages.errors import InputError, run
-from stages.layout import ARCHIVES, SPLITS, Layout, picture_like
-from stages.parallel import in_order
-from stages.progress import progress
+from stages.dataset.archive import Archive, Member
+from stages.dataset.class_folders import ARCHIVES, SPLITS, ClassFolders, find_class_folders, picture_like
+from stages.dataset.splitting import choose_val
+from stages.files.atomic import replacing
+from stages.files.json_files import write_json
+from stages.pictures import decoding
+from stages.program.errors import InputError
+from stages.program.params import Data, load_params
+from stages.program.progress import progress
+from stages.program.running import run
+from stages.program.threads import in_order
 
 
 @dataclass
@@ -37,7 +41,7 @@ class Candidate:
 
 def main() -> None:
     """Unzip data/raw/dataset.zip into data/images, and count what it held in metrics/data.json."""
-    summary = unzip(Path("data/raw/dataset.zip"), Path("data/images"), params.load().data)
+    summary = unzip(Path("data/raw/dataset.zip"), Path("data/images"), load_params().data)
     write_json(Path("metrics/data.json"), summary)
     for split in SPLITS:
         counts = ", ".join(f"{n} {label}" for label, n in summary[split]["classes"].items())
@@ -50,7 +54,7 @@ def main() -> None:
         print(f"left out: {left['file']}: {left['reason']}")
 
 
-def unzip(archive: Path, target: Path, data: params.Data) -> dict[str, Any]:
+def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
     """Write the pictures of `archive` below `target` and return the counts.
 
     A file that matches a pattern of `data.exclude`, that is hidden, or that does not decode as a picture is left out
@@ -66,7 +70,7 @@ def unzip(archive: Path, target: Path, data: params.Data) -> dict[str, Any]:
 
     """
     with Archive(archive, data.limits) as zipped, replacing(target) as temporary:
-        found = layout.find([m.path for m in zipped.members if m.visible and not m.irregular])
+        found = find_class_folders([m.path for m in zipped.members if m.visible and not m.irregular])
         candidates = list(_candidates(zipped.members, found, data.exclude))
         wanted = [candidate for candidate in candidates if candidate.problem is None]
         zipped.check_sizes(candidate.member for candidate in wanted)
@@ -79,7 +83,7 @@ def unzip(archive: Path, target: Path, data: params.Data) -> dict[str, Any]:
         pictures = [candidate for candidate in wanted if candidate.problem is None]
         if not found.split:
             contents = [(picture.label, picture.sha256) for picture in pictures]
-            chosen = layout.choose_val(contents, data.val_fraction, data.val_seed)
+            chosen = choose_val(contents, data.val_fraction, data.val_seed)
             for picture, is_val in zip(pictures, chosen, strict=True):
                 picture.split = "val" if is_val else "train"
         for candidate, file in zip(wanted, files, strict=True):
@@ -99,7 +103,7 @@ def unzip(archive: Path, target: Path, data: params.Data) -> dict[str, Any]:
     return {**counts, **made, **{name: n for name, n in copies.items() if n}, "left_out": left_out}
 
 
-def _candidates(members: Sequence[Member], found: Layout, exclude: Sequence[str]) -> Iterator[Candidate]:
+def _candidates(members: Sequence[Member], found: ClassFolders, exclude: Sequence[str]) -> Iterator[Candidate]:
     """Every file in a class folder, and every picture or archive beside one; what is known to be none is marked so."""
     for member in members:
         place = found.place(member.path)
@@ -130,7 +134,7 @@ def _extract(zipped: Archive, wanted: Sequence[Candidate], folder: Path) -> list
 
     def extract(candidate: Candidate, file: Path) -> None:
         candidate.sha256 = zipped.extract(candidate.member, file)
-        if reason := images.problem(file):
+        if reason := decoding.problem(file):
             candidate.leave_out(reason)
             file.unlink()
 
@@ -140,7 +144,7 @@ def _extract(zipped: Archive, wanted: Sequence[Candidate], folder: Path) -> list
     return files
 
 
-def _check_classes(found: Layout, candidates: Sequence[Candidate]) -> None:
+def _check_classes(found: ClassFolders, candidates: Sequence[Candidate]) -> None:
     splits = SPLITS if found.split else ("",)
     places = {split: {c.label for c in candidates if c.split == split and c.label} for split in splits}
     if found.split and places["train"] != places["val"]:
@@ -174,4 +178,4 @@ def _counts(pictures: Sequence[Candidate], split: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, stage=True)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
 
-from stages import backbone, params
-from stages.atomic import replacing, write_json
-from stages.download import fetch, local_path, sha256_of
-from stages.errors import InputError, run
-from stages.web import shown
+from stages.files.atomic import replacing
+from stages.files.card import Card
+from stages.files.hashing import sha256_of
+from stages.model.catalogue import build, canonical, check_state, preprocessing, published
+from stages.model.chain import module_names
+from stages.program.credentials import without_secrets
+from stages.program.errors import InputError
+from stages.program.interrupts import hold_interrupts
+from stages.program.params import Backbone, load_params
+from stages.program.running import run
+from stages.sources.fetch import fetch, local_path
 
 MOST = 10  # GiB that a server may send; the largest that torchvision names has 1.3
 
@@ -23,37 +29,36 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 def main() -> None:
     """Write data/weights: the backbone without its head, and a card that says what it is."""
-    given = params.load()
-    name = given.backbone.name
-    torch.manual_seed(given.chosen.init_seed or 0)
-    network = backbone.build(name, 1)
-    state, source = network.state_dict(), {"init": given.chosen.init}
-    if given.chosen.init_seed is None:
-        state, source = pretrained(given.backbone)
-    layers = backbone.modules(network)
-    (head,) = layers["head"]
-    without_head = {key: value.contiguous() for key, value in state.items() if not key.startswith(f"{head}.")}
+    params = load_params()
+    name, init = params.backbone.name, params.chosen.init
+    torch.manual_seed(init_seed(init))
+    network = build(name, 1)
+    card = Card(name, module_names(network, name), preprocessing(name, params.backbone.weights), init)
+    state, source = network.state_dict(), {"init": init}
+    if init == "pretrained":
+        state, source = pretrained(params.backbone)
+        card = replace(card, sha256=source["sha256"], weights=source.get("weights"))
+    without_head = {key: value.contiguous() for key, value in state.items() if not key.startswith(f"{card.head}.")}
     with replacing(Path("data/weights")) as folder:
         folder.mkdir()
         (folder / "weights.safetensors").write_bytes(save(without_head))
-        card = {
-            "architecture": name,
-            "layers": layers,
-            "preprocessing": asdict(backbone.preprocessing(name, given.backbone.weights)),
-            **source,
-        }
-        write_json(folder / "card.json", card)
+        card.write(folder)
     print(f"{name}: {len(without_head)} tensors; {', '.join(f'{key} {value}' for key, value in source.items())}")
 
 
-def pretrained(block: params.Backbone) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def init_seed(init: str) -> int:
+    """Return what random weights are drawn from: N of "random:N", 0 where it is not given."""
+    return int(init.partition(":")[2] or 0)
+
+
+def pretrained(block: Backbone) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Fetch what `backbone.weights` names.
 
     Returns:
         Its state dict, checked against the architecture, and what it is: its sha256, and its name if it has one.
 
     """
-    known = backbone.published(block.name)
+    known = published(block.name)
     names = [name for name in block.weights if name in known]
     sources = [known[name].source if name in known else name for name in block.weights]
     sha256 = block.sha256 or (known[names[0]].sha256 if names else None)
@@ -66,8 +71,8 @@ def pretrained(block: params.Backbone) -> tuple[dict[str, torch.Tensor], dict[st
     if not sha256 or not digest.startswith(sha256):
         digest, source = fetch(sources, file, sha256, param="backbone.weights", gib=MOST)
     try:
-        state = backbone.canonical(read(file, source), block.name)
-        backbone.check(state, block.name, f"backbone.weights ({shown(source)})")
+        state = canonical(read(file, source), block.name)
+        check_state(state, block.name, f"backbone.weights ({without_secrets(source)})")
     except InputError:
         file.unlink()
         raise
@@ -92,14 +97,14 @@ def read(file: Path, source: str) -> dict[str, torch.Tensor]:
         InputError: it is another file, is damaged, or holds more than tensors.
 
     """
-    where = f"backbone.weights ({shown(source)})"
+    where = f"backbone.weights ({without_secrets(source)})"
     with file.open("rb") as opened:
         start = opened.read(64)
     safetensors = start[8:9] == b"{"
     if not safetensors and not start.startswith((b"PK\3\4", b"\x80")):  # a zip, or a pickle as before PyTorch 1.6
         raise InputError(f"{where} is no file of weights: it begins with {start[:16]!r}; check what it is")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), hold_interrupts("weights are being read"):
             warnings.simplefilter("ignore")  # of kinds of tensors that are refused below
             content: Any = load_file(file) if safetensors else torch.load(file, map_location="cpu", weights_only=True)
     except Exception:  # there is hardly one that damaged bytes do not raise
@@ -110,7 +115,7 @@ def read(file: Path, source: str) -> dict[str, torch.Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(_name(key) and _whole(content[key]) for key in content):
+    if not isinstance(content, dict) or not all(_is_name(key) and _is_whole(content[key]) for key in content):
         raise InputError(f"{where} holds no state dict (names to dense tensors); save model.state_dict()")
     for key, tensor in content.items():
         if tensor.dtype not in FLOATS and not key.endswith("num_batches_tracked"):
@@ -123,18 +128,18 @@ def read(file: Path, source: str) -> dict[str, torch.Tensor]:
     }
 
 
-def _name(given: object) -> bool:
-    return isinstance(given, str) and given.isprintable()  # it may be quoted on a terminal
+def _is_name(key: object) -> bool:
+    return isinstance(key, str) and key.isprintable()  # it may be quoted on a terminal
 
 
-def _whole(given: object) -> bool:
+def _is_whole(value: object) -> bool:
     """Whether it is a tensor that has as many numbers as it says, one after the other."""
     return (
-        isinstance(given, torch.Tensor)
-        and (given.layout, given.device.type, given.is_quantized) == (torch.strided, "cpu", False)
-        and given.untyped_storage().nbytes() >= given.numel() * given.element_size()
+        isinstance(value, torch.Tensor)
+        and (value.layout, value.device.type, value.is_quantized) == (torch.strided, "cpu", False)
+        and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
     )
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, stage=True)

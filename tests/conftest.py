@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -16,8 +18,13 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image, ImageDraw
 from torchvision import models
+
+from tests.server import Server, serving
+
+pytest.register_assert_rewrite("tests.readers")
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # behind a script's & it is ignored, also by what is started
 if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side, one on a core: so should what they start
@@ -28,7 +35,7 @@ ROOT = Path(__file__).parent.parent
 SOAK = "SOAK_KILLS" in os.environ
 TOLD = "told"  # the property in which a test records what is to be printed at the end
 takes_long = pytest.mark.skipif(not SOAK, reason="takes long; `make soak` runs it")
-STAGES = ["download", "unzip", "weights", "features", "train", "evaluate", "explain"]
+STAGES: list[str] = [*yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]]
 
 
 def draw(label: int, number: int) -> Image.Image:
@@ -45,6 +52,12 @@ def draw(label: int, number: int) -> Image.Image:
         else:
             pencil.rectangle((x - 3, y - 25, x + 3, y + 25), fill=colour)
     return picture
+
+
+def smooth(width: int, height: int) -> Image.Image:
+    """A picture with no detail finer than a few pixels, as JPEG keeps nearly unchanged."""
+    noise = np.random.default_rng(0).integers(0, 255, size=(12, 9, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def write_zip(
@@ -140,6 +153,9 @@ class Checkout:
     def stage(self, name: str, *, fails: bool = False) -> str:
         return self.run(sys.executable, "-m", f"stages.{name}", fails=fails)
 
+    def tool(self, name: str, *arguments: str, fails: bool = False) -> str:
+        return self.run(sys.executable, "-m", f"tools.{name}", *arguments, fails=fails)
+
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "--message", message)
@@ -165,6 +181,34 @@ class Checkout:
 def ran(printed: str) -> list[str]:
     """Return the stages that DVC says it ran."""
     return [name for name in STAGES if f"Running stage '{name}'" in printed]
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def everything_in(folder: Path) -> dict[str, bytes | None]:
+    paths = sorted(folder.rglob("*"))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None for path in paths}
+
+
+def contents(folder: Path, *names: str) -> dict[str, str]:
+    """The hash of every file below these names, but for the lock, and for what a killed DVC had tried links with."""
+    files = [path for name in names for path in ((folder / name), *(folder / name).rglob("*")) if path.is_file()]
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.name != ".lock" and not (re.fullmatch(r"\.\w{22}\.tmp", path.name) and path.stat().st_size == 0)
+    }
+
+
+def check_cache(folder: Path) -> int:
+    """Hash every file in DVC's cache: its name is its MD5. Return how many there are."""
+    files = [path for path in (folder / "files/md5").rglob("*") if path.is_file() and ".tmp" not in path.name]
+    for path in files:
+        digest = hashlib.md5(path.read_bytes()).hexdigest()
+        assert digest == path.parent.name + path.name.removesuffix(".dir"), path
+    return len(files)
 
 
 @pytest.fixture
@@ -205,3 +249,22 @@ def copied(finished: Checkout, tmp_path: Path) -> Checkout:
 def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def drawn_images(in_tmp_path: Path) -> Path:
+    """A folder to work in, with data/images of three classes."""
+    for split, count in (("train", 8), ("val", 5)):
+        for label, name in enumerate(("dots", "lines", "more")):
+            folder = in_tmp_path / "data/images" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                draw(label, number + 100 * (split == "val")).save(folder / f"{number}.png")
+    return in_tmp_path
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("NO_PROXY", "*")
+    with serving() as served:
+        yield served

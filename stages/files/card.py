@@ -1,0 +1,111 @@
+"""The card of data/weights, data/features and data/model: what the network is, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from stages.files.json_files import damaged, read_json, write_json
+from stages.program.errors import InputError
+from stages.program.wording import did_you_mean
+
+NAME = "card.json"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How the weights' makers prepared their evaluation pictures.
+
+    `resize` is the shorter side after resizing and `crop` the side of the central square the network sees,
+    both in pixels; `mean` and `std` are those of the RGB channels, of values in [0, 1].
+    """
+
+    resize: int
+    crop: int
+    interpolation: str  # bilinear | bicubic
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Card:
+    """What a stage says of the network that it hands on; what comes after "weights" is known from `features` on.
+
+    Attributes:
+        architecture: the network's name in the catalogue.
+        layers: the chain of its layers, in order, each with the names of the network's modules in it.
+        preprocessing: of the pictures that it takes.
+        init: what it started from: pretrained | random | random:N.
+        sha256: of the file of pretrained weights.
+        weights: the published name of these weights, where they have one.
+        cut: the layer whose output is stored; "pixels": none.
+        precision: of the network's arithmetic, as in params.yaml.
+        classes: their names, in the order of the logits.
+        strategy: the params that it was trained with, their name and seed, and what training chose.
+
+    """
+
+    architecture: str
+    layers: dict[str, list[str]]
+    preprocessing: Preprocessing
+    init: str
+    sha256: str | None = None
+    weights: str | None = None
+    cut: str = ""
+    precision: str = ""
+    classes: tuple[str, ...] = ()
+    strategy: dict[str, Any] | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> Card:
+        """Return the card in data/weights, data/features or data/model.
+
+        Raises:
+            InputError: there is none, or it is damaged.
+
+        """
+        content = read_json(folder / NAME)
+        try:
+            return TypeAdapter(cls).validate_python(content)
+        except ValidationError:
+            raise damaged(folder / NAME) from None
+
+    def write(self, folder: Path) -> None:
+        """Write the card into a folder; what is not known is left out."""
+        write_json(folder / NAME, {key: value for key, value in asdict(self).items() if value not in (None, "", ())})
+
+    @property
+    def head_only(self) -> bool:
+        """Whether nothing but the head lies above what is stored: then training and evaluation need no network."""
+        return self.layers_above(self.cut) == ["head"]
+
+    @property
+    def head(self) -> str:
+        """The name of the module that is the head."""
+        (name,) = self.layers["head"]
+        return name
+
+    def layers_above(self, layer: str) -> list[str]:
+        """Return the names of the layers above `layer`, the head last; all of them above "pixels".
+
+        Raises:
+            InputError: there is no such layer below the head.
+
+        """
+        names = ["pixels", *self.layers]
+        if layer not in names[:-1]:
+            raise InputError(
+                f"freeze: {self.architecture} has no layer {layer!r} below its head; "
+                f"{did_you_mean(layer, names[:-1])}there are: {', '.join(names[:-1])}"
+            )
+        return names[names.index(layer) + 1 :]
+
+    def tensors_in_layers(self, tensors: Iterable[str]) -> list[str]:
+        """Return those names of tensors that belong to one of the chain's layers."""
+        prefixes = tuple(f"{module}." for modules in self.layers.values() for module in modules)
+        return [name for name in tensors if name.startswith(prefixes)]

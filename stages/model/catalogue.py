@@ -1,0 +1,80 @@
+"""The networks that there are, by name: how they are built, and the weights that are published for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from stages.files.card import Preprocessing
+from stages.model.families import FAMILIES
+from stages.model.families.family import Family, Published
+from stages.program.errors import InputError
+from stages.program.extras import need_packages
+from stages.program.wording import did_you_mean
+
+NAMES = tuple(name for family in FAMILIES for name in family.names)
+
+
+def family_of(name: str) -> Family:
+    """Return the family of the network `name`.
+
+    Raises:
+        InputError: there is no such network, or a package is missing to use it.
+
+    """
+    family = next((family for family in FAMILIES if name in family.names), None)
+    if family is None:
+        near = did_you_mean(name, NAMES)
+        raise InputError(f"backbone.name: there is no {name!r}; {near}`python -m tools.backbones` lists them")
+    need_packages("offline", *family.packages, what=f"backbone.name: {name}")
+    return family
+
+
+def build(name: str, n_classes: int) -> nn.Module:
+    """Return the network `name` in evaluation mode, with random weights and a last layer for `n_classes`."""
+    return family_of(name).build(name, n_classes).eval()
+
+
+def published(name: str) -> dict[str, Published]:
+    """Return the weights that are published for a network, by their names."""
+    return family_of(name).published(name)
+
+
+def preprocessing(name: str, weights: Sequence[str]) -> Preprocessing:
+    """Return how the pictures were prepared that the weights were trained for.
+
+    A URL or a file does not say; without a published name among `weights` it is that of the network's first ones.
+    """
+    known = published(name)
+    return next((known[key] for key in weights if key in known), known["IMAGENET1K_V1"]).preprocessing
+
+
+def canonical(state: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """Return a state dict under the names that `build(name)` uses."""
+    return family_of(name).canonical(state)
+
+
+def check_state(state: Mapping[str, torch.Tensor], name: str, where: str) -> None:
+    """Check that a state dict is that of the network `name`, whatever number of classes its head has.
+
+    Raises:
+        InputError: with the first tensor that is missing, surplus, of another shape or not finite.
+
+    """
+    network = build(name, 1)  # not on the meta device, where drawing random weights needs PyTorch's compiler
+    expected = network.state_dict()
+    head = family_of(name).chain(network)["head"]
+    in_head = {key for key, module in network.named_modules() if module is head}
+    advice = "set backbone.name to what it is"
+    for key in sorted(expected.keys() - state.keys()):
+        raise InputError(f"{where} is not a {name}: it lacks {key} (and perhaps more); {advice}")
+    for key in sorted(state.keys() - expected.keys()):
+        raise InputError(f"{where} is not a {name}: {key} is none of its tensors; {advice}")
+    for key, tensor in state.items():
+        wanted, found = tuple(expected[key].shape), tuple(tensor.shape)
+        if found != wanted and key.rpartition(".")[0] not in in_head:
+            raise InputError(f"{where} is not a {name}: {key} has shape {found}, not {wanted}; {advice}")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise InputError(f"{where} is damaged: {key} holds NaN or infinity")

@@ -1,0 +1,86 @@
+"""The device that the network runs on, and the precision of its arithmetic."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from stages.program.errors import InputError
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that `device` in params.yaml means, set up to give the same numbers every time.
+
+    Raises:
+        InputError: there is no such device here.
+
+    """
+    keep_freed_memory()
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise InputError(f"device is {name}, but PyTorch finds no CUDA device here; use auto or cpu")
+    device = torch.device("cuda" if name == "auto" else name)
+    if (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device is {name}, but there are {torch.cuda.device_count()} CUDA devices, from cuda:0")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed one
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    return device
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep freed memory for the next layer instead of giving it back: a fifth of a pass on a CPU.
+
+    Layers' outputs are of the same few sizes again and again, and each new piece would have to be zeroed by the system.
+    Pieces over 32 MiB, the most that glibc allows, still go back. Other C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt:
+        for option, size in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 1 << 30), (M_TOP_PAD, 64 << 20)):
+            mallopt(option, size)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context in which the network computes.
+
+    bfloat16 has float32's range, so nothing overflows and no loss scaling is needed.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(device, precision))
+
+
+def uses_bfloat16(device: torch.device, precision: str) -> bool:
+    """Whether `precision` means bfloat16: "auto" does where the hardware multiplies it natively.
+
+    Elsewhere it would be emulated, which is slower than float32.
+    """
+    return precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
+
+
+def cast_once(network: nn.Module, device: torch.device, precision: str) -> None:
+    """Cast convolutions and linear layers to bfloat16 once, for inference: `autocast` would do so for every batch."""
+    if uses_bfloat16(device, precision):
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.to(torch.bfloat16)
+
+
+def send(array: NDArray[np.generic], device: torch.device) -> torch.Tensor:
+    """Return `array` as a tensor on `device`; to a GPU through pinned memory, so that the CPU need not wait."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 natively."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    has = torch.cpu.get_capabilities()
+    return any(bool(has.get(feature)) for feature in ("avx512_bf16", "amx_bf16", "bf16"))

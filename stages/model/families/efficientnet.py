@@ -1,0 +1,26 @@
+"""EfficientNet, from torchvision: Tan and Le 2019, arXiv:1905.11946."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from stages.model.families.family import numbered
+from stages.model.families.torchvision_models import torchvision_family
+
+
+def chain(network: Any) -> dict[str, nn.Module]:  # noqa: ANN401
+    """Return the layers of a network whose blocks and last convolution stand in `features`."""
+    stem, *middle, conv = network.features
+    *below, head = network.classifier
+    return {
+        "stem": stem,
+        **numbered(middle),
+        "conv": conv,
+        "avgpool": nn.Sequential(network.avgpool, nn.Flatten(), *below),
+        "head": head,
+    }
+
+
+FAMILY = torchvision_family(r"efficientnet_b\d", chain)

@@ -1,0 +1,116 @@
+"""The processes that do a stage together, on one machine or more: what each does, and what they exchange."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.files.atomic import incoming_path, replacing
+from stages.program.errors import InputError
+from stages.program.launch import die_with_parent
+from stages.program.threads import cores
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Number = TypeVar("Number", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes that do a stage together, and which of them this one is.
+
+    Attributes:
+        rank: this process's number, from 0.
+        size: how many there are.
+
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def shard(self, n: int, whole: int = 1) -> range:
+        """Return this process's part of n things, in order; parts are of full groups of `whole`, the last aside."""
+        groups = -(-n // whole)
+        first, end = (groups * (self.rank + step) // self.size * whole for step in (0, 1))
+        return range(min(first, n), min(end, n))
+
+    @contextmanager
+    def replacing(self, target: Path) -> Iterator[Path]:
+        """Yield a folder for all that takes the place of `target` when they are through: see `atomic.replacing`."""
+        if self.rank:
+            self.barrier()
+            yield incoming_path(target)
+            self.barrier()
+            return
+        with replacing(target) as temporary:
+            temporary.mkdir()
+            self.barrier()
+            yield temporary
+            self.barrier()
+
+    def broadcast_buffers(self, module: nn.Module) -> None:
+        """Copy the buffers of rank 0, such as batch norm's running statistics, to every rank."""
+        if self.size > 1:
+            from torch import distributed
+
+            for buffer in module.buffers():
+                distributed.broadcast(buffer, 0)
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        if self.size > 1:
+            from torch import distributed
+
+            distributed.barrier()
+
+    def all_gather(self, part: NDArray[Number] | None) -> NDArray[Number]:
+        """Return the parts of all ranks, one after the other; None is a part with nothing in it."""
+        parts = [part] * self.size
+        if self.size > 1:
+            from torch import distributed
+
+            distributed.all_gather_object(parts, part)
+        return np.concatenate([part for part in parts if part is not None])
+
+
+@contextmanager
+def join_process_group() -> Iterator[Ranks]:
+    """Join the other processes that torchrun has started along with this one, where it has.
+
+    Raises:
+        InputError: WORLD_SIZE is set by something else, or the connection to another rank broke off.
+
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        yield Ranks()
+        return
+    die_with_parent()
+    import torch
+    from torch import distributed
+
+    torch.set_num_threads(cores())
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    try:
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    except ValueError as error:
+        raise InputError(f"WORLD_SIZE is set, but not by torchrun: {error}; unset it, and set launch") from None
+    ranks = Ranks(distributed.get_rank(), distributed.get_world_size())
+    if ranks.rank:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    try:
+        yield ranks
+        distributed.destroy_process_group()
+    except RuntimeError as error:
+        if isinstance(error, distributed.DistError) or "gloo" in str(error):
+            raise InputError("the connection to another of the processes broke off") from None
+        raise

@@ -1,0 +1,1 @@
+"""Picture files in, arrays out; and what happens to a picture before a network sees it."""

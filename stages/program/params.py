@@ -1,0 +1,253 @@
+"""Every param of params.yaml, with its type and range; `python -m tools.params` checks them and runs nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.program.credentials import check_no_secret, without_secrets
+from stages.program.errors import InputError
+from stages.program.params_errors import Schema
+from stages.program.wording import did_you_mean, listed, one_line
+
+Text = Annotated[str, Field(min_length=1)]
+Sha256 = Annotated[
+    str, StringConstraints(pattern="^[0-9a-f]{64}$"), Field(description="64 hexadecimal digits in lower case")
+]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+_OneOrMore = BeforeValidator(lambda value: value if isinstance(value, list) else [value])
+Grid = Annotated[
+    list[Positive], Field(min_length=1, description="a number greater than 0, or a list of those"), _OneOrMore
+]
+Sources = Annotated[
+    list[Annotated[Text, AfterValidator(check_no_secret)]],
+    Field(min_length=1, description="a URL, a path or a name, or a list of those"),
+    _OneOrMore,
+]
+
+
+class Block(BaseModel):
+    """A block of params.yaml: a misspelt or a surplus key is an error, and so is text where a number belongs."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Limits(Block):
+    """The most that a zip may unpack to: times its own size, GiB, and files."""
+
+    ratio: Positive
+    total_gib: Positive
+    files: Count
+
+
+class Data(Block):
+    """Which pictures."""
+
+    path: Text
+    url: Sources
+    sha256: Sha256 | None
+    exclude: list[str]
+    val_fraction: Share
+    val_seed: Seed
+    max_bad_fraction: Annotated[float, Field(ge=0, le=1)]
+    limits: Limits
+
+
+class Backbone(Block):
+    """Which network, and the weights it starts from."""
+
+    name: str
+    weights: Sources
+    sha256: Sha256 | None
+
+
+class Augment(Block):
+    """What happens to a training picture: crop area as a share, flip as a probability, rotation in degrees."""
+
+    min_scale: Annotated[float, Field(gt=0, le=1)]
+    flip: Annotated[float, Field(ge=0, le=1)]
+    rotation: Annotated[float, Field(ge=0, le=180)]
+
+
+class Views(Augment):
+    """How many views of a training picture are stored: the plain one, and `count` - 1 augmented ones."""
+
+    count: Count
+
+
+class Step(Block):
+    """The learning rate is multiplied by `gamma` every `step_size` epochs."""
+
+    name: Literal["step"]
+    step_size: Count
+    gamma: Annotated[float, Field(gt=0, le=1)]
+
+
+class Cosine(Block):
+    """The learning rate rises linearly over `warmup_epochs`, then falls to 0 as half a cosine."""
+
+    name: Literal["cosine"]
+    warmup_epochs: NonNegative
+
+
+class _Strategy(Block):
+    init: Annotated[
+        str,
+        StringConstraints(pattern="^(pretrained|random(:[0-9]{1,9})?)$"),
+        Field(description="pretrained, random or random:N, where N has at most 9 digits"),
+    ]
+    freeze: str
+    pool: bool
+    precompute: bool
+    class_weight: Literal["balanced"] | None
+    loss: Literal["cross_entropy", "hinge"]
+
+    @property
+    def stores_pixels(self) -> bool:
+        """Whether `features` stores pixels, where nothing is frozen or the frozen layers run in every epoch."""
+        return not self.precompute or self.freeze == "pixels"
+
+    @model_validator(mode="after")
+    def _pool_needs_a_layer(self) -> _Strategy:
+        if self.pool and self.freeze == "pixels":
+            raise ValueError("pool averages the output of a frozen layer: set freeze to a layer, or pool to false")
+        return self
+
+
+class LbfgsHead(_Strategy):
+    """A convex head on stored features: L-BFGS, with the weight decay chosen by cross-validation."""
+
+    views: Views
+    standardise: bool
+    solver: Literal["lbfgs"]
+    weight_decay: Grid
+    n_splits: Annotated[int, Field(ge=2, lt=2**31)]
+
+    @model_validator(mode="after")
+    def _stored(self) -> LbfgsHead:
+        if self.stores_pixels:
+            raise ValueError(
+                "solver lbfgs needs a frozen network's stored features: "
+                "set freeze to a layer and precompute to true, or solver to sgd or adamw"
+            )
+        return self
+
+
+class GradientDescent(_Strategy):
+    """The layers above `freeze`, by epochs over the training pictures, the best epoch kept by hold-out loss."""
+
+    views: Views | None
+    augment: Augment | None = None
+    solver: Literal["sgd", "adamw"]
+    head: Literal["fitted", "random"]
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    weight_decay: NonNegative
+    schedule: Annotated[Step | Cosine, Field(discriminator="name")]
+    holdout: Share
+
+    @model_validator(mode="after")
+    def _augmented_once(self) -> GradientDescent:
+        if self.stores_pixels and (self.views or not self.augment):
+            raise ValueError("stored pixels are augmented in training: set views to null, and augment as in `finetune`")
+        if not self.stores_pixels and (self.augment or not self.views):
+            raise ValueError("stored features are augmented before: set augment to null, and views as in `partial`")
+        return self
+
+
+Strategy = Annotated[LbfgsHead | GradientDescent, Field(discriminator="solver")]
+
+
+class Params(Block):
+    """The whole of params.yaml."""
+
+    strategy: str
+    seed: Seed
+    device: Annotated[
+        str,
+        StringConstraints(pattern="^(auto|cpu|cuda(:[0-9]{1,3})?)$"),
+        Field(description="auto, cpu, cuda or cuda:N"),
+    ]
+    precision: Literal["auto", "float32", "bfloat16"]
+    launch: Annotated[str, StringConstraints(pattern=r"\S"), Field(description="a command")] | None
+    data: Data
+    backbone: Backbone
+    strategies: dict[str, Strategy]
+
+    @property
+    def chosen(self) -> LbfgsHead | GradientDescent:
+        """The block of `strategies` that `strategy` names."""
+        return self.strategies[self.strategy]
+
+
+def read_params(path: Path = Path("params.yaml")) -> Any:  # noqa: ANN401
+    """Read params.yaml as it is written.
+
+    Raises:
+        InputError: there is none, or it is not YAML.
+
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"there is no {path} here; run this in the folder that holds dvc.yaml") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8, at byte {error.start}: save it as UTF-8") from None
+    return parse_params(text, str(path))
+
+
+def parse_params(text: str, where: str) -> Any:  # noqa: ANN401
+    """Return the content of a params.yaml.
+
+    Raises:
+        InputError: it is not YAML.
+
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(text)  # YAML 1.2, as DVC reads it: 1e-3 is a number
+    except (YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        problem = " ".join(without_secrets(getattr(error, "problem", None) or str(error)).split())
+        raise InputError(f"{where} is not valid YAML{line}: {problem}") from None
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        InputError: with the dotted name, its value and what is accepted there, for the first thing that is wrong.
+
+    """
+    content = read_params(path)
+    try:
+        params = Params.model_validate(content)
+    except ValidationError as error:
+        schema = Schema(Params.model_json_schema(ref_template="{model}"))
+        raise InputError(f"{path}: {schema.sentence(error.errors(), content)}") from None
+    if params.strategy not in params.strategies:
+        near = did_you_mean(params.strategy, params.strategies)
+        raise InputError(
+            f"{path}: strategy: there is no {one_line(params.strategy)} among `strategies`; "
+            f"{near}there are: {listed(params.strategies)}"
+        )
+    return params

@@ -1,0 +1,89 @@
+"""Run a program: one clear sentence instead of a traceback for everything a user can get wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import NoReturn
+
+from stages.program.errors import InputError
+from stages.program.locks import checkout_lock
+
+# PyTorch has no class of its own for a CPU's memory, and a library that finds none cannot be imported.
+OUT_OF_MEMORY = re.compile(
+    "(?i)can't allocate memory|out of memory|failed to map segment|can't start new thread"
+)  # fmt: skip
+
+
+def run(main: Callable[[], None], *, stage: bool = False, exclusive: bool = False) -> NoReturn:
+    """Run a program's `main` and exit: 0 when all went well, 1 with a sentence on bad input, 130 on Ctrl-C.
+
+    Errors of the operating system (a full disk, a folder that may not be written) and too little memory are the
+    user's to mend too, so they get a sentence; any other exception is a defect of this project and keeps its traceback.
+
+    Args:
+        main: what the program does.
+        stage: whether it is a stage of dvc.yaml: it takes no arguments, and runs alone in its checkout.
+        exclusive: whether it runs alone in its checkout, as what writes what a stage would read, or the reverse.
+
+    """
+    program = _name(Path(sys.argv[0]))
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    try:
+        if stage:
+            _check_arguments(sys.argv[1:])
+        locked = (stage or exclusive) and "WORLD_SIZE" not in os.environ and Path("params.yaml").exists()
+        with checkout_lock(program) if locked else nullcontext(), unwrap_torch_errors():
+            main()
+        sys.stdout.flush()
+    except InputError as error:
+        _exit(1, program, str(error))
+    except BrokenPipeError:  # `predict ... | head`: what reads has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would say so once more at its end
+        sys.exit(141)  # 128 + SIGPIPE: not 0, as what comes after was not done
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        _exit(1, program, f"{error.strerror or error}{where}")
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+            raise
+        _exit(
+            1, program, "out of memory; end other programs, or take a smaller backbone or batch_size, and run it again"
+        )
+    except KeyboardInterrupt:
+        _exit(130, program, "interrupted; what was finished before is still there, run it again to go on")
+    sys.stderr.flush()
+    os._exit(0)  # all is written; Python would take half a second more to take PyTorch apart
+
+
+@contextmanager
+def unwrap_torch_errors() -> Iterator[None]:
+    """Re-raise the OSError or KeyboardInterrupt that PyTorch's file writer hides in a RuntimeError.
+
+    It reports that the file it writes ends in the wrong place.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError | KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
+
+
+def _name(program: Path) -> str:
+    """Return what `python -m` was given, the last part of it."""
+    return program.parent.name if program.stem == "__main__" else program.stem
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    if arguments:
+        raise InputError(f"a stage takes no arguments, such as {arguments[0]!r}; params.yaml says what it is to do")
+
+
+def _exit(status: int, program: str, sentence: str) -> NoReturn:
+    print(f"{program}: {sentence}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,45 @@
+"""Names and values in sentences: the nearest name that there is, and any value on one line."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from pathlib import PurePath
+
+from stages.program.credentials import without_secrets
+
+LONGEST = 80  # characters of a text that is quoted
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the nearest of the known names as a question, with a space after it; "" where none is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {one_line(near[0])}? " if near else ""
+
+
+def one_line(value: object) -> str:
+    """Return a value as one short line, without what would steer a terminal or may be a secret.
+
+    A path that can be printed stays as it is; other text is quoted.
+    """
+    if isinstance(value, PurePath):
+        return str(value) if str(value).isprintable() else repr(str(value))
+    if isinstance(value, str):
+        text = without_secrets(value)
+        return repr(text if len(text) < LONGEST else f"{text[: LONGEST - 3]}...")
+    if isinstance(value, int) and value.bit_length() > 100:
+        return "a number of more than 30 digits"
+    if value is None or isinstance(value, int | float):
+        return json.dumps(value)
+    return "a block" if isinstance(value, dict) else f"a {type(value).__name__}"
+
+
+def unquoted(name: str) -> str:
+    """Return a name as it is where it can be printed and is short, or else as `one_line` quotes it."""
+    return name if name.isprintable() and len(name) < LONGEST else one_line(name)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names in a row, with commas."""
+    return ", ".join(map(unquoted, names))

@@ -1,0 +1,1 @@
+"""Bytes from elsewhere: files over HTTP, files and folders of this machine."""

@@ -1,0 +1,1 @@
+"""Training: a convex head on stored features, or the upper layers by epochs."""

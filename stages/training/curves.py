@@ -1,0 +1,42 @@
+"""metrics/train: the curves that dvc.yaml plots, as DVCLive writes them, and what was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dvclive.live import Live
+
+CURVES = ("train/loss", "train/accuracy", "holdout/loss", "holdout/accuracy", "learning_rate")  # plotted by dvc.yaml
+
+
+def write_curve(path: Path, points: Sequence[float]) -> None:
+    """Write a curve as DVCLive does; one that a solver does not have is an empty table, as of none DVC complains."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [("step", path.stem), *((str(step), str(_rounded(point))) for step, point in enumerate(points))]
+    path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def live_curves() -> Live:
+    """Open metrics/train for curves that can be watched while they grow."""
+    from dvclive.live import Live  # here, as a head takes less time than to import it
+
+    return Live("metrics/train", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
+
+
+def log_epoch(live: Live, values: Mapping[str, float]) -> None:
+    """Add a point to each curve."""
+    for name, value in values.items():
+        live.log_metric(name, _rounded(value))
+    live.next_step()  # type: ignore[no-untyped-call]
+
+
+def summary(chosen: Mapping[str, float], loss: float, accuracy: float) -> dict[str, Any]:
+    """Return what metrics/train/metrics.json says: what was chosen, and how it did on held-out training pictures."""
+    return {"chosen": dict(chosen), "holdout": {"loss": round(loss, 6), "accuracy": round(accuracy, 6)}}
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")

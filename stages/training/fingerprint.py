@@ -1,0 +1,53 @@
+"""What a training's numbers depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stages.files.card import Card
+from stages.files.hashing import sha256_of
+from stages.files.stored_split import StoredSplit
+from stages.model.devices import choose_device
+from stages.model.ranks import Ranks
+from stages.program.params import Params
+
+STAGES = Path(__file__).parent.parent
+
+
+def fingerprint(params: Params, split: StoredSplit, card: Card, ranks: Ranks) -> dict[str, Any]:
+    """Return everything that a training's numbers depend on, by names that can be read.
+
+    Of the inputs, which may be hundreds of gigabytes, the size and the time of change have to do.
+    """
+    inputs = Path("data/features/train/inputs.npy").stat()
+    return {
+        "strategy": params.chosen.model_dump(mode="json"),
+        "seed": params.seed,
+        "device": choose_device(params.device).type,
+        "number of processes": ranks.size,
+        "number of threads": torch.get_num_threads(),
+        "network": asdict(card),
+        "weights": sha256_of(Path("data/weights/weights.safetensors")),
+        "labels": _sha256(split.labels.tobytes()),
+        "pictures": _sha256("\n".join(split.names).encode()),
+        "inputs": [inputs.st_size, inputs.st_mtime_ns],
+        "version of PyTorch": str(torch.__version__),
+        "code": _sha256(b"".join(path.read_bytes() for path in code())),
+    }
+
+
+def code() -> list[Path]:
+    """Return the files of the stages' code that this process has imported, but for program/, which computes nothing."""
+    files = (Path(getattr(module, "__file__", None) or "") for module in [*sys.modules.values()])
+    mine = {file for file in files if file.is_relative_to(STAGES)}
+    return sorted(file for file in mine if not file.is_relative_to(STAGES / "program"))
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

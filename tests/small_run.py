@@ -1,0 +1,46 @@
+"""The stages weights, features and train in this process, with small pictures and random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from stages import features, train, weights
+from stages.files.card import Card
+from stages.model import chain
+from tests.conftest import ROOT
+
+ONCE = {"epochs": 1, "holdout": 0.25, "batch_size": 9, "learning_rate": 1e-4}
+
+
+def run(strategy: str, block: Mapping[str, Any], name: str = "resnet18", precision: str = "float32") -> Card:
+    """Run the stages weights, features and train with a strategy's block, in this process; return the model's card."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content |= {"strategy": strategy, "precision": precision}
+    content["backbone"]["name"] = name
+    content["strategies"][strategy] |= {"init": "random:7", **block}
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    weights.main()
+    card = Card.read(Path("data/weights"))
+    small = replace(card.preprocessing, resize=72, crop=64)  # pictures of that size cost little
+    replace(card, preprocessing=small).write(Path("data/weights"))
+    liven(Path("data/weights/weights.safetensors"), card)
+    features.main()
+    train.main()
+    return Card.read(Path("data/model"))
+
+
+def liven(file: Path, card: Card) -> None:
+    """Let batch norm see a batch: through some networks' initial weights hardly a signal passes."""
+    network = chain.restore(card, 1, file).train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # the statistics of this batch alone
+    network(torch.randn(16, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    save_file({key: tensor for key, tensor in network.state_dict().items() if not key.startswith(card.head)}, file)

@@ -1,0 +1,197 @@
+"""Kills at random moments of `dvc repro`: the next one recovers, and ends with the bytes of an undisturbed run.
+
+SOAK_KILLS=100 pytest tests/soak/test_kills.py soaks; without it there are a few. SOAK_SEED chooses others.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import STAGES, TOLD, Checkout, check_cache, contents
+from tests.system.processes import stage_processes
+
+KILLS = int(os.environ.get("SOAK_KILLS", "5"))
+SEED = int(os.environ.get("SOAK_SEED", "1"))
+START = "dvc's start"
+OUTPUTS = {
+    "download": ["data/raw/dataset.zip"],
+    "unzip": ["data/images", "metrics/data.json"],
+    "weights": ["data/weights"],
+    "features": ["data/features"],
+    "train": ["data/model"],
+    "evaluate": ["metrics/evaluate.json", "metrics/predictions.csv", "metrics/plots"],
+    "explain": [f"metrics/pictures/{name}.jpg" for name in ("samples", "mistakes", "doubts")],
+}
+# Who is hit: all that a terminal started (as by closing it, Ctrl-C, or the end of a batch job), or one of them.
+HITS = [
+    ("all", signal.SIGKILL), ("all", signal.SIGINT), ("stage", signal.SIGKILL), ("dvc", signal.SIGKILL),
+    ("all", signal.SIGTERM), ("all", signal.SIGHUP),
+]  # fmt: skip
+# Under nohup, or behind a script's &, some are ignored, and so they are by what is started here.
+HITS = [hit for hit in HITS if signal.getsignal(hit[1]) is not signal.SIG_IGN]
+
+
+@dataclass
+class Run:
+    """A `dvc repro` in a session of its own, whose output goes to a file."""
+
+    checkout: Checkout
+    log: Path
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "dvc", "repro"], cwd=self.checkout.folder, env=self.checkout.environment,
+                stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    def printed(self) -> str:
+        return self.log.read_text(encoding="utf-8")
+
+    def stage(self) -> str:
+        """The last stage that it says it runs."""
+        names = [line.split("'")[1] for line in self.printed().splitlines() if line.startswith("Running stage '")]
+        return names[-1] if names else START
+
+    def goes_on(self) -> bool:
+        """Whether it still does, a moment later."""
+        time.sleep(0.005)
+        return self.process.poll() is None
+
+
+def forget(checkout: Checkout) -> None:
+    """Remove all that `dvc repro` has made."""
+    shutil.rmtree(checkout.folder / ".dvc/cache")
+    checkout.run("git", "clean", "-xdfq", "data", "metrics", "dvc.lock")
+
+
+@dataclass
+class Soak:
+    """What one process after the other does to a checkout."""
+
+    checkout: Checkout
+    logs: Path
+    expected: dict[str, str]
+    seconds: dict[str, float]  # of dvc's start, and from a stage's first line to the next one's
+    dice: random.Random
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    refused: int = 0
+    removed: Counter[str] = field(default_factory=Counter)
+    recovered: int = 0
+
+    def reach(self, wanted: str) -> Run:
+        """Run dvc until a random moment of a stage, or of one after it where that one is done."""
+        order = [START, *STAGES]
+        while True:
+            run = Run(self.checkout, self.logs / f"{self.counts.total()}.log")
+            while order.index(run.stage()) < order.index(wanted) and run.goes_on():
+                pass
+            moment = time.monotonic() + self.dice.uniform(0, self.seconds[run.stage()])
+            while time.monotonic() < moment and run.goes_on():
+                pass
+            if not run.process.returncode:
+                return run
+            if not self.mended(run.printed()):
+                assert "is under way here" in run.printed(), run.printed()
+                self.refused += 1  # by what outlived its dvc: once it has ended, again
+                psutil.wait_procs(stage_processes(self.checkout), timeout=60)
+
+    def mended(self, printed: str) -> bool:
+        """Do what users have to where DVC was killed while it wrote a file of its own, which it does in place."""
+        broken = re.search(
+            r"Unable to read RWLock-file '(.*?)'|'\./(dvc\.lock)' (?:validation failed|is invalid)", printed
+        )
+        if broken:
+            name = broken[1] or broken[2]
+            (self.checkout.folder / name).unlink()
+            self.removed[name] += 1
+        return bool(broken)
+
+    def hit(self, run: Run, who: str, number: signal.Signals) -> None:
+        """Send a signal, and look at what has been left."""
+        stages = stage_processes(self.checkout)
+        if who == "stage" and not stages:
+            who = "dvc"  # which is at work before and after it
+        if run.process.poll() is None and who == "all":
+            os.killpg(run.process.pid, number)
+        elif run.process.poll() is None:
+            for process in stages if who == "stage" else [psutil.Process(run.process.pid)]:
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
+        if run.process.wait(60) == 0:
+            return  # it had just ended
+        name = run.stage()
+        self.counts[name, f"{number.name} to {who}"] += 1
+        if who != "dvc" and name != START and stages:  # it was at work itself: what has its name is whole
+            psutil.wait_procs(stages, timeout=60)
+            found = contents(self.checkout.folder, *OUTPUTS[name])
+            assert found.items() <= self.expected.items(), (name, who, number)
+            for output in OUTPUTS[name]:
+                whole = {path for path in self.expected if path == output or path.startswith(f"{output}/")}
+                assert whole & found.keys() in (whole, set()), (name, output)
+
+    def recover(self) -> None:
+        """Let dvc run undisturbed, and compare every byte."""
+        psutil.wait_procs(stage_processes(self.checkout), timeout=60)
+        run = Run(self.checkout, self.logs / "recovery.log")
+        if run.process.wait(120) and self.mended(run.printed()):
+            run = Run(self.checkout, self.logs / "recovery.log")
+        assert run.process.wait(120) == 0, run.printed()
+        assert contents(self.checkout.folder, "data", "metrics") == self.expected
+        assert "up to date" in self.checkout.dvc("status")
+        assert check_cache(self.checkout.folder / ".dvc/cache") > len(STAGES)
+        self.recovered += 1
+
+
+def test_kills(
+    tmp_path_factory: pytest.TempPathFactory,
+    pictures: Path,
+    weights: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    checkout = Checkout(tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("home"))
+    checkout.set(
+        data__url=str(pictures), data__sha256=None, backbone__weights=str(weights), strategy="partial",
+        strategies__partial__epochs=3, strategies__partial__views__count=1,
+    )  # fmt: skip
+    logs = tmp_path_factory.mktemp("logs")
+    began: dict[str, float] = {}
+    run = Run(checkout, logs / "undisturbed.log")
+    while run.goes_on():
+        began.setdefault(run.stage(), time.monotonic())
+    assert run.process.returncode == 0, run.printed()
+    assert [*began] == [START, *STAGES]
+    times = [*began.values(), time.monotonic()]
+    seconds = {name: end - begin for name, begin, end in zip([START, *STAGES], times, times[1:], strict=False)}
+
+    soak = Soak(checkout, logs, contents(checkout.folder, "data", "metrics"), seconds, random.Random(SEED))
+    while soak.counts.total() < KILLS:
+        forget(checkout)
+        for wanted in [START, *STAGES]:
+            if soak.counts.total() < KILLS:
+                soak.hit(soak.reach(wanted), *HITS[(soak.counts.total() + soak.recovered) % len(HITS)])
+        soak.recover()
+    kills = sorted(soak.counts.items(), key=lambda item: ([START, *STAGES].index(item[0][0]), item))
+    lines = [
+        f"seed {SEED}: {soak.counts.total()} kills, {soak.refused} runs refused beside one that lived on,",
+        f"files of DVC's own that had to be removed by hand: {dict(soak.removed) or 'none'},",
+        f"{soak.recovered} chains of kills recovered to the byte, bytes lost: 0",
+        *(f"{stage:<12} {how:<18} {n}" for (stage, how), n in kills),
+    ]
+    record_property(TOLD, "\n".join(lines))

@@ -1,0 +1,45 @@
+"""The same bytes from the same inputs: with every strategy, and on one core as on two."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stages import evaluate
+from stages.program.threads import cores
+from tests.conftest import SOAK, contents
+from tests.small_run import ONCE, run
+
+TWICE = ONCE | {"epochs": 2}
+BLOCKS: dict[str, dict[str, Any]] = {
+    "linear": {"n_splits": 2},
+    "svm": {"n_splits": 2},
+    "partial": TWICE,
+    "finetune": TWICE,
+    "scratch": TWICE,
+    "tutorial": TWICE,
+}
+
+
+@pytest.mark.parametrize("strategy", BLOCKS)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"] if SOAK else ["bfloat16"])
+def test_every_strategy(drawn_images: Path, strategy: str, precision: str) -> None:
+    available, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    found = []
+    torch.set_num_threads(1)  # how many add up changes the last bits of what is trained by epochs
+    try:
+        for number in (1, len(available)):  # pictures are decoded, and batches encoded, on so many
+            os.sched_setaffinity(0, sorted(available)[:number])
+            assert cores() == number
+            run(strategy, BLOCKS[strategy], precision=precision)
+            evaluate.main()
+            found.append(contents(drawn_images, "data/features", "data/model", "metrics"))
+    finally:
+        os.sched_setaffinity(0, available)
+        torch.set_num_threads(threads)
+    assert found[0] == found[1]
+    assert len(found[0]) >= 18

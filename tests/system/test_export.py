@@ -1,0 +1,139 @@
+"""The model taken elsewhere: what the files predict, what they say of themselves, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from stages.files.card import Preprocessing
+from stages.program.errors import InputError
+from stages.program.extras import need_packages
+from tests.conftest import Checkout, takes_long
+from tools import export
+from tools.predict import Prediction, predict
+
+WITHOUT_TORCH = """
+import json, sys
+for name in ("torch", "torchvision", "stages", "tools"):
+    sys.modules[name] = None  # importing it raises
+import numpy as np, onnxruntime
+from PIL import Image
+model, *pictures = sys.argv[1:]
+session = onnxruntime.InferenceSession(model)
+metadata = session.get_modelmeta().custom_metadata_map
+how, classes = json.loads(metadata["preprocessing"]), json.loads(metadata["classes"])
+batch = []
+for path in pictures:
+    picture = Image.open(path).convert("RGB")
+    side = how["resize"] / min(picture.size)
+    picture = picture.resize([int(length * side) for length in picture.size], Image.Resampling.BILINEAR)
+    left, top = (round((length - how["crop"]) / 2) for length in picture.size)
+    values = np.asarray(picture, np.float32)[top : top + how["crop"], left : left + how["crop"]] / 255
+    batch.append(((values - how["mean"]) / how["std"]).transpose(2, 0, 1))
+(found,) = session.run(None, {"pictures": np.array(batch, np.float32)})
+print(json.dumps([dict(zip(classes, map(float, row))) for row in found]))
+"""
+
+
+def need_onnx() -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="the extra `export` is not installed")
+
+
+def test_onnx_predicts_the_same_where_there_is_no_torch(finished: Checkout, tmp_path: Path) -> None:
+    need_onnx()
+    model, pictures = finished.folder / "data/model", finished.folder / "data/images/val"
+    difference, n = export.export(model, tmp_path / "model.onnx", "onnx", pictures)
+    assert difference <= 1e-4
+    assert n == 8
+    paths = sorted(pictures.rglob("*.jpg"))
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "model.onnx"), *map(str, paths)],
+        cwd=tmp_path, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    for found, expected in zip(json.loads(done.stdout), predict(paths, model), strict=True):
+        assert isinstance(expected, Prediction)
+        assert found == pytest.approx(expected.probabilities, abs=0.02)  # resized by other means
+        assert max(found, key=found.__getitem__) == expected.label
+
+
+def test_pt2_and_safetensors_say_what_they_are(finished: Checkout, tmp_path: Path) -> None:
+    model, pictures = finished.folder / "data/model", finished.folder / "data/images/val"
+    card = finished.json("data/model/card.json")
+    for form in ("pt2", "safetensors"):
+        export.export(model, tmp_path / f"model.{form}", form, pictures)
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        metadata = dict(file.metadata())
+        assert file.get_tensor("fc.weight").shape == (2, 512)
+    extra = dict.fromkeys(("preprocessing", "classes"), "")
+    program = torch.export.load(tmp_path / "model.pt2", extra_files=extra).module()
+    for said in (metadata, extra):
+        assert json.loads(said["classes"]) == card["classes"]
+        assert json.loads(said["preprocessing"]) == card["preprocessing"]
+    batch = export.prepared(pictures, Preprocessing(**card["preprocessing"]))
+    for n in (1, 3, 7):
+        assert program(batch[:n]).sum(dim=1).tolist() == pytest.approx([1] * n)
+
+
+@takes_long
+@pytest.mark.parametrize("strategy", ["svm", "finetune"])
+def test_other_strategies(copied: Checkout, strategy: str) -> None:
+    copied.set(strategy=strategy, strategies__svm__n_splits=2, strategies__finetune__epochs=1)
+    copied.dvc("repro", "evaluate")
+    for form in export.FORMATS:
+        if form == "onnx":
+            need_onnx()
+        assert "of the network" in copied.run(sys.executable, "-m", "tools.export", "--format", form)
+    text = (copied.folder / "data/export/model_card.md").read_text()
+    assert f"strategy.name | {strategy}" in text
+    assert copied.json("data/model/card.json")["sha256"] in text
+    assert "95% interval" in text
+
+
+def test_a_file_that_predicts_something_else_is_not_kept(
+    finished: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(path: Path, card: object) -> export.Predict:
+        return lambda pictures: np.full((len(pictures), 2), 0.5, np.float32)
+
+    monkeypatch.setitem(export.FORMATS, "safetensors", (export.write_safetensors, read))
+    model, pictures = finished.folder / "data/model", finished.folder / "data/images/val"
+    with pytest.raises(InputError, match="was not kept: its probabilities differ by"):
+        export.export(model, tmp_path / "model.safetensors", "safetensors", pictures)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_missing_gets_a_sentence(finished: Checkout, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"needs no_such_package: pip install --editable '\.\[export\]'"):
+        need_packages("export", "json", "no_such_package", what="this format")
+    (tmp_path / "broken.jpg").write_text("no picture")
+    with pytest.raises(InputError, match="there are no pictures in"):
+        export.export(finished.folder / "data/model", tmp_path / "m", "safetensors", tmp_path)
+    with pytest.raises(InputError, match="yet; `dvc repro` makes it"):
+        export.export(tmp_path, tmp_path / "m", "safetensors", tmp_path)
+
+
+def test_what_a_file_may_be_called_and_who_may_read_it(finished: Checkout, tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "tools.export", "--format", "safetensors", "--output")
+    printed = finished.run(*command, str(tmp_path / "model_card.md"), fails=True)
+    assert "where the card of the model goes; give it another name" in printed
+    assert list(tmp_path.iterdir()) == []
+    finished.run("sh", "-c", 'umask 022; exec "$@"', "sh", *command, str(tmp_path / "m.safetensors"))
+    assert (tmp_path / "m.safetensors").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "model_card.md").exists()
+
+
+def test_dvc_and_gto_know_the_model(copied: Checkout, tmp_path: Path) -> None:
+    copied.commit("trained")
+    copied.run("gto", "register", "classifier", "--version", "v1.0.0")
+    assert "classifier" in copied.run("gto", "show")
+    copied.dvc("artifacts", "get", str(copied.folder), "classifier", "--out", str(tmp_path / "got"))
+    got = (tmp_path / "got/model.safetensors").read_bytes()
+    assert got == (copied.folder / "data/model/model.safetensors").read_bytes()

@@ -1,0 +1,121 @@
+"""Poor machines: one core, little memory, no home, no shared memory, a full disk, folders that may not be written."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SOAK, Checkout, contents, everything_in, takes_long, write_zip
+
+GIB = 1 << 30
+# Runs a command and prints how large its largest process was. By itself, since whatever a large process starts has that
+# one's size as the least of its own.
+LARGEST = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+print("largest:", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, "KiB")
+"""
+own_mounts = pytest.mark.skipif(
+    subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode != 0,
+    reason="needs a system where this user may mount",
+)
+
+
+def everything(checkout: Checkout) -> dict[str, str]:
+    return contents(checkout.folder, "data", "metrics")
+
+
+@pytest.mark.parametrize("home", [None, "/proc/home"] if SOAK else ["/proc/home"])
+def test_one_core_two_gigabytes_and_no_home(copied: Checkout, home: str | None) -> None:
+    expected = everything(copied)
+    shutil.rmtree(copied.folder / ".dvc/cache")  # nothing can come from there
+    del copied.environment["HOME"]
+    if home:  # where nobody can make a folder, not even root
+        copied.environment["HOME"] = home
+    python = sys.executable
+    measured = [python, "-c", LARGEST, python, "-m", "dvc", "repro", "--force"]
+    limits = "ulimit -S -d 2097152; exec taskset --cpu-list 0"  # KiB of memory of its own
+    printed = copied.run("sh", "-c", f'{limits} "$@"', "sh", *measured)
+    assert everything(copied) == expected
+    found = re.search("largest: ([0-9]+) KiB", printed)
+    assert found
+    assert int(found[1]) * 1024 < 2 * GIB
+
+
+@pytest.mark.parametrize("kilobytes", [600_000, 1_200_000])  # too little for PyTorch, and for the arithmetic
+def test_too_little_memory(copied: Checkout, kilobytes: int) -> None:
+    copied.set(strategy="finetune")
+    copied.stage("features")
+    before = contents(copied.folder, "data")
+    printed = copied.run("sh", "-c", f"ulimit -d {kilobytes}; exec {sys.executable} -m stages.train", fails=True)
+    assert printed.splitlines()[-1] == (
+        "train: out of memory; end other programs, or take a smaller backbone or batch_size, and run it again"
+    ), printed
+    assert contents(copied.folder, "data") == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "blocks"),
+    [
+        ("weights", 40_000),
+        ("features", 100),
+        ("train", 40_000),
+        ("evaluate", 1),
+        pytest.param("train by epochs", 40_000, marks=takes_long),
+    ],
+)
+def test_a_full_disk(copied: Checkout, stage: str, blocks: int) -> None:
+    if stage == "train by epochs":
+        stage = "train"
+        copied.set(strategy="partial", strategies__partial__epochs=1)
+        copied.stage("features")
+    before = everything(copied)
+    printed = copied.run("sh", "-c", f"ulimit -f {blocks}; exec {sys.executable} -m stages.{stage}", fails=True)
+    assert printed.splitlines()[-1].startswith(f"{stage}: File too large"), printed
+    expected = {name: digest for name, digest in before.items() if not name.startswith("metrics/train")}
+    after = everything(copied)
+    assert {name: digest for name, digest in after.items() if not name.startswith("metrics/train")} == expected
+
+
+def test_a_full_disk_while_pictures_are_brought_and_unpacked(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.set(data__url=str(write_zip(tmp_path / "set.zip", train=2, val=1)), data__sha256=None)
+    checkout.stage("download")
+    checkout.stage("unzip")
+    before = everything_in(checkout.folder / "data"), everything_in(checkout.folder / "metrics")
+    for stage in ("unzip", "download"):
+        printed = checkout.run("sh", "-c", f"ulimit -f 2; exec {sys.executable} -m stages.{stage}", fails=True)
+        assert printed.startswith(f"{stage}: File too large"), printed
+    assert (everything_in(checkout.folder / "data"), everything_in(checkout.folder / "metrics")) == before
+
+
+@own_mounts
+def test_a_full_disk_of_its_own(copied: Checkout) -> None:
+    script = f"mount -t tmpfs -o size=4k none metrics/pictures && exec {sys.executable} -m stages.explain"
+    printed = copied.run("unshare", "--mount", "sh", "-c", script, fails=True)
+    assert printed.startswith("explain: No space left on device"), printed
+
+
+@own_mounts
+def test_a_folder_that_may_not_be_written(copied: Checkout) -> None:
+    before = everything(copied)
+    for command, sentence in (
+        (f"{sys.executable} -m stages.features", "features: Read-only file system"),
+        (f"{sys.executable} -m dvc repro", "Read-only file system"),
+    ):
+        script = f"mount --bind . . && mount -o remount,ro,bind . && cd $PWD && exec {command}"
+        assert sentence in copied.run("unshare", "--mount", "sh", "-c", script, fails=True)
+    assert everything(copied) == before
+
+
+@own_mounts
+def test_no_shared_memory(copied: Checkout) -> None:
+    expected = everything(copied)
+    copied.set(launch="torchrun --standalone --nproc-per-node=2")
+    script = f"mount -t tmpfs -o ro none /dev/shm && exec {sys.executable} -m stages.features"
+    copied.run("unshare", "--mount", "sh", "-c", script)
+    assert everything(copied) == expected

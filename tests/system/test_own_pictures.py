@@ -1,0 +1,158 @@
+"""One's own pictures through the real stages and real DVC: folders and zips, with a split and without."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from tests.conftest import Checkout, draw, write_zip
+
+CLASSES = ("dots", "lines", "точки 点")
+
+
+def folder_of_classes(path: Path, *, each: int = 10) -> Path:
+    """Class folders without a split, of pictures that all differ."""
+    for label, name in enumerate(CLASSES):
+        (path / name).mkdir(parents=True)
+        for number in range(each):
+            draw(label % 2, number + 100 * label).save(path / name / f"{number:02}.png")
+    return path
+
+
+def download_and_unzip(checkout: Checkout, path: object) -> str:
+    checkout.set(data__path=str(path), data__url="nowhere.zip")
+    return checkout.stage("download") + checkout.stage("unzip")
+
+
+def pictures_in(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
+
+
+def test_a_folder_of_classes_is_split(checkout: Checkout, tmp_path: Path) -> None:
+    folder = folder_of_classes(tmp_path / "own")
+    (folder / "readme.txt").write_text("Three classes.")
+    (folder / ".DS_Store").write_text("x")
+    printed = download_and_unzip(checkout, folder)
+    data = checkout.json("metrics/data.json")
+    assert data == {
+        "train": {"pictures": 24, "classes": dict.fromkeys(CLASSES, 8)},
+        "val": {"pictures": 6, "classes": dict.fromkeys(CLASSES, 2)},
+        "split": {"val_fraction": 0.2, "val_seed": 0},
+        "left_out": [],
+    }
+    assert "val: 6 pictures (2 dots, 2 lines, 2 точки 点)" in printed
+    first = pictures_in(checkout.folder / "data/images")
+    originals = pictures_in(folder)
+    assert {name.partition("/")[2] for name in first} == originals.keys()
+    assert all(content == originals[name.partition("/")[2]] for name, content in first.items())
+
+    # Another experiment's seed is measured on the same pictures; another val_seed, on others.
+    checkout.set(seed=7)
+    checkout.stage("unzip")
+    assert pictures_in(checkout.folder / "data/images") == first
+    checkout.set(data__val_seed=7, data__val_fraction=0.5)
+    checkout.stage("unzip")
+    data = checkout.json("metrics/data.json")
+    assert data["split"] == {"val_fraction": 0.5, "val_seed": 7}
+    assert data["val"]["classes"] == dict.fromkeys(CLASSES, 5)
+
+    # The same pictures under other names, in a zip somewhere else: the same pictures to test on.
+    checkout.set(data__val_seed=0, data__val_fraction=0.2)
+    with ZipFile(tmp_path / "renamed.zip", "w") as file:
+        for number, (name, content) in enumerate(reversed(originals.items())):
+            file.writestr(f"a/b/{Path(name).parent}/{number}.png", content)
+    download_and_unzip(checkout, tmp_path / "renamed.zip")
+    renamed = pictures_in(checkout.folder / "data/images")
+    assert Counter((Path(name).parent, content) for name, content in renamed.items()) == Counter(
+        (Path(name).parent, content) for name, content in first.items()
+    )
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_three_classes_with_a_split(checkout: Checkout, tmp_path: Path, packed: bool) -> None:
+    path = write_zip(tmp_path / "own.zip", train=3, val=2, classes=CLASSES)
+    if not packed:
+        shutil.unpack_archive(path, tmp_path / "own")
+        path = tmp_path / "own"
+    download_and_unzip(checkout, path)
+    assert checkout.json("metrics/data.json") == {
+        "train": {"pictures": 9, "classes": dict.fromkeys(CLASSES, 3)},
+        "val": {"pictures": 6, "classes": dict.fromkeys(CLASSES, 2)},
+        "left_out": [],
+    }
+
+
+def test_the_folder_that_is_there_for_them(checkout: Checkout, tmp_path: Path) -> None:
+    own = checkout.folder / "data/own"
+    assert [path.name for path in own.iterdir()] == [".gitkeep"]
+    write_zip(tmp_path / "url.zip", train=2, val=1)
+    checkout.set(data__url=str(tmp_path / "url.zip"), data__sha256=None)
+    checkout.stage("download")
+    assert (checkout.folder / "data/raw/dataset.zip").read_bytes() == (tmp_path / "url.zip").read_bytes()
+    shutil.copytree(folder_of_classes(tmp_path / "set"), own / "set")
+    assert checkout.run("git", "status", "--short", "data") == ""
+    checkout.stage("download")
+    with ZipFile(checkout.folder / "data/raw/dataset.zip") as file:
+        assert len(file.namelist()) == 30
+    checkout.stage("unzip")
+    assert list(checkout.json("metrics/data.json")["train"]["classes"]) == list(CLASSES)
+
+
+def test_dvc_watches_them(checkout: Checkout, tmp_path: Path) -> None:
+    folder = folder_of_classes(tmp_path / "own", each=3)
+
+    def outdated() -> set[str]:
+        status = json.loads(checkout.dvc("status", "--json").splitlines()[-1])
+        return set(status) & {"download", "unzip"}
+
+    checkout.set(data__path=str(folder))
+    checkout.dvc("repro", "unzip")
+    assert outdated() == set()
+    for change in ("added", "changed", "removed"):
+        path = folder / "dots/new.png"
+        if change == "removed":
+            path.unlink()
+        else:
+            draw(0, 77 if change == "added" else 78).save(path)
+        assert "download" in outdated(), change
+        printed = checkout.dvc("repro", "unzip")
+        assert "Running stage 'download'" in printed or change == "removed"  # its earlier state is in the cache
+        assert outdated() == set()
+        assert checkout.json("metrics/data.json")["train"]["classes"]["dots"] == (2 if change == "removed" else 3)
+    # What changes nothing in the pictures runs nothing but download.
+    (folder / ".DS_Store").write_text("x")
+    printed = checkout.dvc("repro", "unzip")
+    assert "Running stage 'download'" in printed
+    assert "Running stage 'unzip'" not in printed
+
+
+def test_a_path_with_nothing_in_it_gets_a_sentence(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.set(data__path="nowhere")
+    assert "download: data.path is nowhere, which does not exist" in checkout.stage("download", fails=True)
+    (tmp_path / "empty").mkdir()
+    checkout.set(data__path=str(tmp_path / "empty"))
+    assert "which is an empty folder; put pictures into it" in checkout.stage("download", fails=True)
+    checkout.set(data__path="")
+    assert "params.yaml: data.path is '': " in checkout.stage("download", fails=True)
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="needs root, and setpriv to be less")
+def test_a_folder_that_may_not_be_read_is_not_passed_over(checkout: Checkout, tmp_path: Path) -> None:
+    for name in ("ants", "bees", "wasps"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        draw(0, 0).save(tmp_path / "own" / name / "a.jpg")
+    checkout.set(data__path=str(tmp_path / "own"))
+    (tmp_path / "own/wasps").chmod(0)
+    os.chown(tmp_path / "own/wasps", 12345, 12345)
+    capabilities = "-dac_override,-dac_read_search"
+    less = ("setpriv", "--bounding-set", capabilities, "--inh-caps", capabilities)
+    printed = checkout.run(*less, sys.executable, "-m", "stages.download", fails=True)
+    assert printed.startswith("download: Permission denied: ")
+    assert "own/wasps" in printed

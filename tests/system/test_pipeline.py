@@ -1,0 +1,186 @@
+"""Real DVC in real git repositories: what runs, what comes out, and what stays when something fails."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import yaml
+from safetensors.numpy import load_file
+
+from stages.training.curves import CURVES
+from tests.conftest import SOAK, STAGES, Checkout, ran, write_zip
+
+
+def configure(checkout: Checkout, pictures: Path, weights: Path) -> None:
+    checkout.set(
+        data__url=str(pictures), data__sha256=None, backbone__weights=str(weights),
+        strategies__finetune__epochs=1,
+    )  # fmt: skip
+    checkout.commit("small pictures")
+
+
+def test_from_a_zip_to_metrics_and_back(checkout: Checkout, pictures: Path, weights: Path) -> None:
+    configure(checkout, pictures, weights)
+    assert ran(checkout.dvc("repro")) == STAGES
+    linear = checkout.tracked()
+    data = checkout.json("metrics/data.json")
+    assert data["train"] == {"pictures": 24, "classes": {"dots": 12, "lines": 12}}
+    assert data["left_out"] == [{"file": "set/train/dots/readme.jpg", "reason": "not a picture"}]
+    result = checkout.json("metrics/evaluate.json")
+    assert result["n"] == 12
+    assert result["accuracy_low"] < result["accuracy"] < result["accuracy_high"] or result["accuracy"] in {0, 1}
+    assert set(result["classes"]) == {"dots", "lines"}
+    inputs = np.load(checkout.folder / "data/features/train/inputs.npy", mmap_mode="r")
+    assert inputs.shape == (24, 4, 512)
+    assert (checkout.folder / "data/features/train/names.txt").read_text().splitlines()[0] == "dots/000.jpg"
+    # Every weight that was frozen is as it was.
+    before = load_file(checkout.folder / "data/weights/weights.safetensors")
+    after = load_file(checkout.folder / "data/model/model.safetensors")
+    assert after.keys() - before.keys() == {"fc.weight", "fc.bias"}
+    assert all(np.array_equal(after[key], before[key]) for key in before)
+    status = checkout.run("git", "status", "--short").split()
+    assert {name for name in status if name != "??"} == {"dvc.lock", *(f"metrics/{name}" for name in (
+        "data.json", "evaluate.json", "pictures/", "plots/", "predictions.csv", "train/"))}  # fmt: skip
+    checkout.commit("linear")
+
+    # Nothing has changed: nothing runs. Nor does it for a strategy that is not the chosen one, or for the device.
+    assert ran(checkout.dvc("repro")) == []
+    checkout.set(strategies__finetune__learning_rate=0.5, device="cpu")
+    assert ran(checkout.dvc("repro")) == []
+    # What only training needs costs only training.
+    printed = checkout.dvc("exp", "run", "-S", "strategies.linear.weight_decay=0.01")
+    assert ran(printed) == ["train", "evaluate", "explain"]
+    assert checkout.json("metrics/train/metrics.json")["chosen"] == {"weight_decay": 0.01}
+    checkout.run("git", "checkout", "--quiet", ".")
+
+    # Another strategy, and what it changed.
+    printed = checkout.dvc("exp", "run", "-S", "strategy=finetune")
+    assert ran(printed)[-4:] == ["features", "train", "evaluate", "explain"]
+    assert "epoch 1/1: train loss" in printed
+    assert checkout.tracked() != linear
+    difference = checkout.dvc("metrics", "diff")
+    assert "evaluate.json" in difference
+    assert "loss" in difference
+    curves = checkout.folder / "metrics/train/plots/metrics"
+    assert sorted(path.relative_to(curves).as_posix() for path in curves.rglob("*.tsv")) == [
+        "holdout/accuracy.tsv", "holdout/loss.tsv", "learning_rate.tsv", "train/accuracy.tsv", "train/loss.tsv",
+    ]  # fmt: skip
+    trained = load_file(checkout.folder / "data/model/model.safetensors")
+    assert not np.array_equal(trained["conv1.weight"], before["conv1.weight"])
+    html = checkout.dvc("plots", "diff")
+    assert "index.html" in html
+
+    # Back again: everything comes from the cache, to the byte.
+    assert ran(checkout.dvc("exp", "run", "-S", "strategy=linear")) == []
+    assert checkout.tracked() == linear
+
+
+def test_the_same_bytes_from_an_empty_cache(
+    checkout: Checkout, finished: Checkout, pictures: Path, weights: Path
+) -> None:
+    configure(checkout, pictures, weights)
+    checkout.set(precision="float32")
+    for stage in STAGES:
+        checkout.stage(stage)
+    assert checkout.tracked() == finished.tracked()
+
+
+def test_frozen_layers_in_every_epoch(copied: Checkout) -> None:
+    copied.set(strategy="tutorial", strategies__tutorial__epochs=2)
+    for stage in ("features", "train"):
+        copied.stage(stage)
+    assert np.load(copied.folder / "data/features/train/inputs.npy", mmap_mode="r").shape == (24, 1, 256, 256, 3)
+    before = load_file(copied.folder / "data/weights/weights.safetensors")
+    after = load_file(copied.folder / "data/model/model.safetensors")
+    assert all(np.array_equal(after[key], before[key]) for key in before), "batch-norm statistics included"
+
+
+def test_sgd_on_stored_features(copied: Checkout) -> None:
+    content = yaml.safe_load((copied.folder / "params.yaml").read_text())
+    content["strategies"]["mine"] = content["strategies"]["tutorial"] | {
+        "precompute": True, "views": content["strategies"]["linear"]["views"] | {"count": 2}, "augment": None,
+        "epochs": 2,
+    }  # fmt: skip
+    content["strategy"] = "mine"
+    (copied.folder / "params.yaml").write_text(yaml.safe_dump(content))
+    assert ran(copied.dvc("repro", "train")) == ["weights", "features", "train"]
+    assert np.load(copied.folder / "data/features/train/inputs.npy", mmap_mode="r").shape == (24, 2, 512)
+    assert copied.json("data/model/card.json")["strategy"]["name"] == "mine"
+
+
+def test_pretrain_share_the_model_and_start_from_it(
+    new_checkout: Callable[[], Checkout], pictures: Path, weights: Path, tmp_path: Path
+) -> None:
+    first = new_checkout()
+    configure(first, pictures, weights)
+    first.set(strategy="scratch", strategies__scratch__epochs=2)
+    first.dvc("repro", "train")
+    assert first.json("data/model/card.json")["init"] == "random"
+    model = first.folder / "data/model/model.safetensors"
+    before = load_file(model)
+
+    # Another run starts from that model: other pictures, other classes, a new last layer.
+    three = write_zip(tmp_path / "three.zip", train=6, val=3, classes=("dots", "lines", "more"))
+    second = new_checkout()
+    configure(second, three, model)
+    assert ran(second.dvc("repro", "evaluate")) == STAGES[:6]
+    card = second.json("data/model/card.json")
+    assert card["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert card["classes"] == ["dots", "lines", "more"]
+    assert list(second.json("metrics/evaluate.json")["classes"]) == card["classes"]
+    after = load_file(second.folder / "data/model/model.safetensors")
+    assert after["fc.weight"].shape == (3, 512)
+    assert all(np.array_equal(after[key], before[key]) for key in before if not key.startswith("fc."))
+
+    # The lower layers of a network that ends early are no such start.
+    second.set(strategy="svm", strategies__svm__n_splits=2)
+    second.dvc("repro", "train")
+    second.set(strategy="linear", backbone__weights=str(second.folder / "data/model/model.safetensors"))
+    assert "is not a resnet18: it lacks layer3.0.bn1.bias" in second.dvc("repro", fails=True)
+
+
+HEADS = [
+    "weight_decay=0.01", "loss=hinge", "standardise=true", "weight_decay=[0.1,1]",
+    "weight_decay=1", "class_weight=balanced", "n_splits=3", "loss=cross_entropy", "n_splits=4", "weight_decay=[0.2,2]",
+]  # fmt: skip
+
+
+def test_ten_heads_on_the_features_of_one_pass(copied: Checkout) -> None:
+    copied.commit("finished")
+    for change in HEADS if SOAK else HEADS[:4]:
+        again = ran(copied.dvc("exp", "run", "--set-param", f"strategies.linear.{change}", "evaluate"))
+        assert again in (["train"], ["train", "evaluate"]), change
+
+
+def test_a_failure_is_one_sentence_and_leaves_no_output(copied: Checkout) -> None:
+    copied.set(data__sha256="0" * 64)
+    printed = copied.dvc("repro", fails=True)
+    (sentence,) = (line for line in printed.splitlines() if line.startswith("download: "))
+    assert "was expected" in sentence
+    assert not (copied.folder / "data/raw/dataset.zip").exists()
+    copied.set(data__sha256=None, strategies__linear__freeze="layer9")
+    printed = copied.dvc("repro", fails=True)
+    assert "features: freeze: resnet18 has no layer 'layer9'" in printed
+    assert not (copied.folder / "data/features").exists()
+    copied.set(strategies__linear__freeze="layer4")
+    assert "set freeze to avgpool" in copied.dvc("repro", fails=True)
+
+
+def test_training_is_drawn_over_what_was_held_out(finished: Checkout) -> None:
+    shown = json.loads(finished.dvc("plots", "show", "--json").strip().splitlines()[-1])
+    assert "errors" not in shown
+    (loss,) = shown["data"]["Loss"]
+    assert {value["filename"] for value in loss["content"]["data"]["values"]} == {"train/loss.tsv", "holdout/loss.tsv"}
+    assert loss["content"]["title"]["text"] == "Loss, in training and held out"
+    curves = finished.folder / "metrics/train/plots/metrics"
+    assert all((curves / f"{curve}.tsv").exists() for curve in CURVES)
+    assert shown["data"]["Learning rate"] == []  # the default solver has none
+    for name in ("Accuracy", "metrics/predictions.csv", "metrics/plots/reliability.csv"):
+        assert shown["data"][name][0]["content"]["data"]["values"], name
+    assert [shown["data"][f"metrics/pictures/{name}.jpg"][0]["type"] for name in ("samples", "mistakes", "doubts")] == [
+        "image"
+    ] * 3

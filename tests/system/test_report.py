@@ -1,0 +1,214 @@
+"""The report of a run: what it says, and in a real browser that it opens, shows, sorts and filters."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from stages.program.params import read_params
+from tests.conftest import Checkout, contents
+from tools import report
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def page(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of the finished pipeline, compared with a commit that has no results."""
+    for package in ("jinja2", "vl_convert"):
+        pytest.importorskip(package, reason="the extra `report` is not installed")
+    folder = tmp_path_factory.mktemp("report")
+    finished.run(sys.executable, "-m", "tools.report", "--output", str(folder))
+    return folder / "index.html"
+
+
+def test_the_page_holds_all_that_it_shows(page: Path, finished: Checkout) -> None:
+    text = page.read_text()
+    addresses = re.findall(r'(?:src|srcset|href)="([^"]+)"', text)
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+    images = re.findall(r"<img [^>]*>", text)
+    assert len(images) == 9  # loss, accuracy, confusion, reliability, ROC, precision-recall; and three sheets
+    assert all(re.search(r'alt="[^"]{20,}"', image) for image in images)
+    assert "true dots, predicted dots: " in text
+    result = finished.json("metrics/evaluate.json")
+    assert f"{result['accuracy']:.4f}" in text
+    for address in addresses:
+        if address.startswith("data:image"):
+            assert base64.b64decode(address.partition(",")[2], validate=True)
+
+
+def test_the_comment_says_the_same(page: Path, finished: Checkout) -> None:
+    text = page.with_name("report.md").read_text()
+    assert f"accuracy {finished.json('metrics/evaluate.json')['accuracy']:.4f} (95% interval" in text
+    assert "--set-param 'precision=\"float32\"'" in text
+    assert "| precision | auto | float32 |" in text
+    assert len(text) < 65536  # characters, as many as GitHub takes
+
+
+def test_names_cannot_break_out(
+    tmp_path: Path, page: Path, finished: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished.folder)
+    content = report.gathered("HEAD")
+    row = {"picture": "<script>alert(1)</script>|x", "true": "a|b", "predicted": "<b>", "probability": "0.5"}
+    report.write(content | {"rows": [row], "mistakes": [row]}, tmp_path)
+    assert "<script>alert" not in (tmp_path / "index.html").read_text()
+    comment = (tmp_path / "report.md").read_text()
+    assert "| &lt;script&gt;alert(1)&lt;/script&gt;\\|x | a\\|b | &lt;b&gt; | 0.5 |" in comment
+
+
+def test_before_the_first_run_a_sentence(checkout: Checkout) -> None:
+    printed = checkout.run(sys.executable, "-m", "tools.report", fails=True)
+    assert printed == "report: there is no metrics/evaluate.json yet; `dvc repro` makes it\n"
+    printed = checkout.run(sys.executable, "-m", "tools.report", "--output", "/dev/null/x", fails=True)
+    assert "report: " in printed
+
+
+def test_results_of_another_state_are_not_reported(copied: Checkout) -> None:
+    command = (sys.executable, "-m", "tools.report")
+    copied.run(*command)
+    before = contents(copied.folder, "report")
+    params_before = (copied.folder / "params.yaml").read_text()
+    copied.set(seed=7)
+    printed = copied.run(*command, fails=True)
+    assert printed.startswith("report: metrics/ has the results of another state: changed since were ")
+    assert "seed" in printed
+    assert printed.endswith("; run `dvc repro` first\n")
+    copied.run(sys.executable, "-m", "tools.export", "--format", "safetensors")
+    assert "Not known here: metrics/ has the results of another state" in (
+        copied.folder / "data/export/model_card.md"
+    ).read_text(encoding="utf-8")
+    (copied.folder / "params.yaml").write_text(params_before)
+    metrics = copied.folder / "metrics/evaluate.json"
+    metrics.write_text("<<<<<<< HEAD\n" + metrics.read_text())
+    assert "metrics/evaluate.json is damaged; remove it, and `dvc repro`" in copied.run(*command, fails=True)
+    (copied.folder / "metrics/evaluate.json").unlink()
+    copied.dvc("repro", "evaluate")
+    predictions = copied.folder / "metrics/predictions.csv"
+    predictions.write_text("=======\n" + predictions.read_text())
+    for module in ("tools.report", "stages.explain"):
+        copied.run(sys.executable, "-m", module, fails=True)
+    assert "--against is '-h'" in copied.run(*command, "--against=-h", fails=True)
+    assert contents(copied.folder, "report") == before
+
+
+def test_what_is_to_be_typed_gives_the_same_params(copied: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied.set(data__url=['/tmp/José\'s "set".zip', "C:\\a\\"], strategies__linear__weight_decay=[0.5, 0.25], seed=7)
+    changed = yaml.safe_load((copied.folder / "params.yaml").read_text())
+    changed["strategies"]["mine"] = changed["strategies"]["linear"] | {"views": None}
+    (copied.folder / "params.yaml").write_text(yaml.safe_dump(changed))
+    content = read_params(copied.folder / "params.yaml")
+    monkeypatch.chdir(copied.folder)
+    checkout, run = report.commands("HEAD", content)
+    copied.run("git", "checkout", "--quiet", "params.yaml")
+    assert checkout == "git checkout HEAD"
+    words = shlex.split(run.replace("\\\n", ""))
+    assert words[:3] == ["dvc", "exp", "run"]
+    assert set(words[3::2]) == {"--set-param"}
+    copied.override(words[4::2])
+    assert read_params(copied.folder / "params.yaml") == content
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """Chromium without a window, and with nothing of a user's."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("there is no chromium with its chromedriver (Debian: apt install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()
+
+
+def column(browser: Chrome, number: int) -> list[str]:
+    """The visible cells of a column of the table of predictions, from the top."""
+    found: list[str] = browser.execute_script(
+        "const rows = [...document.querySelectorAll('#table tbody tr:not([hidden])')];"
+        "return rows.map(row => row.cells[arguments[0]].textContent)",
+        number,
+    )
+    return found
+
+
+def test_in_a_browser(page: Path, browser: Chrome, finished: Checkout) -> None:
+    with (finished.folder / "metrics/predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    browser.get(page.as_uri())
+    loaded = browser.execute_script("return [...document.images].map(i => i.complete && i.naturalWidth > 100)")
+    assert loaded == [True] * 9
+    assert sorted(column(browser, 0)) == sorted(row["picture"] for row in rows)
+
+    heads = browser.find_elements("css selector", "#table th button")
+    for number, name in enumerate(("picture", "true", "predicted", "probability")):
+        heads[number].click()
+        assert column(browser, number) == sorted(row[name] for row in rows)
+        heads[number].click()
+        assert column(browser, number) == sorted((row[name] for row in rows), reverse=True)
+
+    heads[0].send_keys("\ue007")  # Enter: the keyboard sorts, too
+    assert column(browser, 0) == sorted(row["picture"] for row in rows)
+    search = browser.find_element("id", "words")
+    search.send_keys("dots/00")
+    assert set(column(browser, 0)) == {row["picture"] for row in rows if "dots/00" in row["picture"]}
+    search.clear()
+    search.send_keys("nothing like it")
+    assert column(browser, 0) == []
+    search.clear()
+    search.send_keys(" ")
+    browser.find_element("css selector", "#which option[value=wrong]").click()
+    assert len(column(browser, 0)) == sum(row["true"] != row["predicted"] for row in rows)
+    assert browser.find_element("id", "count").text == f"{len(column(browser, 0))} of {len(rows)}"
+    logged: list[dict[str, Any]] = browser.get_log("browser")  # type: ignore[no-untyped-call]
+    assert logged == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_and_in_the_dark(page: Path, browser: Chrome, scheme: str) -> None:
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    phone = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    browser.get(page.as_uri())
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+    ground, ink, plot = browser.execute_script(
+        "const s = getComputedStyle(document.body), i = document.querySelector('.plots img');"
+        "return [s.backgroundColor, s.color, i.currentSrc === i.src]"
+    )
+    light = [sum(map(int, re.findall(r"\d+", colour)[:3])) / 3 for colour in (ground, ink)]
+    assert abs(light[0] - light[1]) > 180  # of 255
+    assert (light[0] > light[1]) == plot == (scheme == "light")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_with_the_keyboard_alone(page: Path, browser: Chrome) -> None:
+    browser.get(page.as_uri())
+    reached: list[str] = []
+    for _ in range(40):
+        browser.switch_to.active_element.send_keys("\ue004")  # Tab
+        reached.append(browser.execute_script("return document.activeElement.outerHTML.slice(0, 60)"))
+    assert 'class="skip"' in reached[0]
+    everything = "".join(reached)
+    for part in ('href="#results"', 'aria-label="Metrics"', 'id="which"', 'id="words"', "<button", "<summary"):
+        assert part in everything, part

@@ -1,0 +1,172 @@
+"""docs/reruns.md against DVC: every param is changed for real in a finished pipeline."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import networkx
+import yaml
+from dvc.repo import Repo
+
+from tests.conftest import ROOT, SOAK, STAGES, Checkout, draw, ran, write_zip
+
+Runs = tuple[frozenset[str], frozenset[str]]  # what is outdated, and what follows
+TABLE = ROOT / "docs/reruns.md"
+
+
+def rows(text: str) -> dict[str, Runs]:
+    """Read the table."""
+    found: dict[str, Runs] = {}
+    for name, outdated, then in re.findall(r"^\| `(.+?)` \|(.*?)\|(.*?)\|$", text, re.MULTILINE):
+        assert name not in found, f"{name} has two rows"
+        found[name] = (frozenset(re.findall(r"\w+", outdated)), frozenset(re.findall(r"\w+", then)))
+    return found
+
+
+def leaves(block: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in block.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+        else:
+            yield (*path, key)
+
+
+def another(value: Any) -> Any:
+    """Return a value that is not `value`."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if value == "data/own":
+        return "docs"  # DVC has to find something there
+    return [*value, "more"] if isinstance(value, list) else f"{value}more"
+
+
+class Finished:
+    """A checkout whose pipeline is up to date, and what DVC says of it."""
+
+    def __init__(self, checkout: Checkout) -> None:
+        self.folder = checkout.folder
+        self.file = checkout.folder / "params.yaml"
+        self.params = yaml.safe_load(self.file.read_text())
+        self.repo = Repo(str(self.folder))
+        self.graph = networkx.relabel_nodes(self.repo.index.graph, lambda stage: stage.name)
+
+    def outdated(self) -> Runs:
+        outdated = {address.rpartition(":")[2] for address in self.repo.status()}
+        then = {later for name in outdated for later in networkx.ancestors(self.graph, name)}
+        return frozenset(outdated), frozenset(then - outdated)
+
+    def after(self, *changes: tuple[tuple[str, ...], Any]) -> Runs:
+        """What is outdated once the leaves at these paths have those values."""
+        content = yaml.safe_load(yaml.safe_dump(self.params))
+        for path, value in changes:
+            block = content
+            for key in path[:-1]:
+                block = block[key]
+            block[path[-1]] = value
+        self.file.write_text(yaml.safe_dump(content))
+        try:
+            return self.outdated()
+        finally:
+            self.file.write_text(yaml.safe_dump(self.params))
+
+    def changed(self, *paths: tuple[str, ...]) -> Runs:
+        """What is outdated once the leaves at these paths have another value."""
+        changes = []
+        for path in paths:
+            value = self.params
+            for key in path:
+                value = value[key]
+            changes.append((path, another(value)))
+        return self.after(*changes)
+
+
+def observe(checkout: Checkout, pictures: Path, weights: Path) -> dict[str, Runs]:
+    """Run the pipeline with each strategy, change each param, and note what DVC then calls outdated."""
+    checkout.set(data__url=str(pictures), data__sha256=None, backbone__weights=str(weights))
+    content = yaml.safe_load((checkout.folder / "params.yaml").read_text())
+    for block in content["strategies"].values():  # little work
+        block.update({key: value for key, value in (("epochs", 1), ("n_splits", 2)) if key in block})
+    found: dict[str, Runs] = {}
+
+    def note(name: str, runs: Runs) -> None:
+        assert found.setdefault(name, runs) == runs, f"{name} does not always make the same stages outdated"
+
+    # These three have every name that a strategy can have; `make soak` tries the others, too.
+    for strategy in content["strategies"] if SOAK else ("linear", "partial", "tutorial"):
+        content["strategy"] = strategy
+        (checkout.folder / "params.yaml").write_text(yaml.safe_dump(content))
+        checkout.dvc("repro")
+        finished = Finished(checkout)
+        assert finished.outdated() == (frozenset(), frozenset())
+        others = []
+        for path in leaves(content):
+            if path[0] != "strategies":
+                if strategy == "linear" and path != ("strategy",):
+                    note(".".join(path), finished.changed(path))
+            elif path[1] == strategy:
+                note(".".join(("strategies", "<chosen>", *path[2:])), finished.changed(path))
+            else:
+                others.append(path)
+        note("strategies.<other>", finished.changed(*others))
+        if strategy == "linear":
+            switched = [finished.after((("strategy",), other)) for other in content["strategies"] if other != strategy]
+            outdated = frozenset[str]().union(*(one for one, _ in switched))
+            note("strategy", (outdated, frozenset[str]().union(*(then for _, then in switched)) - outdated))
+    return found
+
+
+EDITS: list[Callable[[str], str]] = [
+    lambda row: "",
+    lambda row: row.replace("`", "`x.", 1),
+    lambda row: row.replace("| train", "| features, train") if "| train" in row else row.replace("|", "| train |", 2),
+    lambda row: re.sub(r"\w+(?=[^`|]*\|$)", "", row, count=1) if row.count("evaluate") else row + "\n| `x` | | |",
+]
+
+
+def test_the_table_is_what_dvc_does(checkout: Checkout, weights: Path, tmp_path: Path) -> None:
+    observed = observe(checkout, write_zip(tmp_path / "few.zip", train=5, val=2), weights)
+    text = TABLE.read_text()
+    assert rows(text) == observed
+    # An edited row would be noticed.
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    assert len(lines) > 30
+    for line, edit in product(lines, EDITS):
+        assert rows(text.replace(line + "\n", edit(line) + "\n", 1)) != observed, line
+
+
+def change(folder: Path) -> Iterator[str]:
+    """Change a folder of pictures in one way after the other, and say how."""
+    picture = folder / "train/dots/000.jpg"
+    draw(0, 50).save(picture.with_name("new.jpg"))
+    yield "a picture added"
+    picture.with_name("001.jpg").unlink()
+    yield "a picture removed"
+    draw(0, 51).save(picture)
+    yield "a picture changed"
+    picture.rename(picture.with_name("other.jpg"))
+    yield "a picture renamed"
+    (folder / "train/dots/notes.txt").write_text("notes")
+    yield "a text beside the pictures added"
+    (folder / "train/dots/.hidden").write_text("hidden")
+    yield "a hidden file added"
+    os.utime(picture.with_name("other.jpg"), (1, 1))
+    yield "a picture's time of change alone"
+
+
+def test_pictures_that_change(checkout: Checkout, weights: Path, tmp_path: Path) -> None:
+    with ZipFile(write_zip(tmp_path / "few.zip", train=12, val=4, top="")) as file:
+        file.extractall(tmp_path / "mine")
+    checkout.set(data__path=str(tmp_path / "mine"), backbone__weights=str(weights), strategies__linear__n_splits=2)
+    to = STAGES if SOAK else STAGES[:4]
+    checkout.dvc("repro", to[-1])
+    found = {how: ran(checkout.dvc("repro", to[-1])) for how in change(tmp_path / "mine")}
+    table = re.findall(r"^\| (a .+?) \|(.*?)\|$", TABLE.read_text(), re.MULTILINE)
+    assert {how: [name for name in re.findall(r"\w+", stages) if name in to] for how, stages in table} == found

@@ -1,0 +1,51 @@
+"""The sheets of pictures of a finished pipeline: what is on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stages import explain
+from stages.files.card import Card
+from stages.files.predictions import read_predictions
+from stages.files.stored_split import StoredSplit
+from stages.model import chain
+from tests.conftest import Checkout
+
+
+def test_the_stored_views_are_those_on_the_sheet(finished: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished.folder)
+    split, card = StoredSplit(Path("data/features/train")), Card.read(Path("data/model"))
+    tiles, title = explain.samples(split, card)
+    assert "stored" in title
+    assert [tile.caption[0] for tile in tiles] == ["dots"] * 3 + ["lines"] * 3
+    network = chain.restore(card, 2, Path("data/model/model.safetensors"))
+    frozen, _ = chain.cut_network(network, card, card.cut)
+    for tile in tiles:
+        assert len(tile.pictures) == 4
+        stored = split.inputs[split.names.index(tile.caption[1])]
+        mean, std = (np.array(values) for values in (card.preprocessing.mean, card.preprocessing.std))
+        views = torch.from_numpy((np.stack(tile.pictures) / 255 - mean) / std).permute(0, 3, 1, 2).float()
+        with torch.inference_mode():
+            again = frozen(views).numpy()
+        for view in range(4):  # each is nearest to itself, although the pixels shown are rounded
+            distances = np.abs(stored - again[view]).mean(axis=1)
+            assert distances[view] < 0.1 * stored.std()
+            assert distances.argmin() == view
+
+
+def test_sheets_of_the_pipeline(finished: Checkout) -> None:
+    for name in ("samples", "mistakes", "doubts"):
+        path = finished.folder / f"metrics/pictures/{name}.jpg"
+        assert path.stat().st_size < 300_000
+        with Image.open(path) as picture:
+            assert picture.width > 200
+    rows = read_predictions(finished.folder / "metrics/predictions.csv")
+    assert len(rows) == 12
+    assert sum(row.true == row.predicted for row in rows) / 12 == pytest.approx(
+        finished.json("metrics/evaluate.json")["accuracy"], abs=1e-6
+    )

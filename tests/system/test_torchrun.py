@@ -1,0 +1,115 @@
+"""Stages on two processes under torchrun: the same results, and an end with a sentence when one is killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import SOAK, Checkout, takes_long, write_zip
+from tests.system.processes import TWO, descendants, wait_for
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More pictures than a process takes at a time, so that both have some."""
+    return write_zip(tmp_path_factory.mktemp("many") / "many.zip", train=40, val=35)
+
+
+def configure(checkout: Checkout, many: Path, weights: Path, **params: object) -> None:
+    checkout.set(data__url=str(many), data__sha256=None, backbone__weights=str(weights), **params)
+
+
+def arrays(checkout: Checkout) -> list[np.ndarray[Any, Any]]:
+    return [np.load(checkout.folder / f"data/features/{split}/inputs.npy") for split in ("train", "val")]
+
+
+@pytest.mark.parametrize("strategy", ["linear", pytest.param("finetune", marks=takes_long)])
+def test_features_are_the_same_to_the_bit(checkout: Checkout, many: Path, weights: Path, strategy: str) -> None:
+    configure(checkout, many, weights, strategy=strategy)
+    checkout.dvc("repro", "features")
+    one = arrays(checkout)
+    checkout.set(launch=TWO)
+    assert "up to date" in checkout.dvc("status", "features")
+    checkout.stage("features")
+    assert all(np.array_equal(first, second) for first, second in zip(one, arrays(checkout), strict=True))
+    assert "up to date" in checkout.dvc("status", "features")
+
+
+def test_training_and_evaluation(checkout: Checkout, many: Path, weights: Path) -> None:
+    # Frozen batch norm: gradients are then those of the whole batch, whatever the number of processes.
+    configure(
+        checkout, many, weights, strategy="partial", precision="float32", strategies__partial__freeze="avgpool",
+        strategies__partial__epochs=3, strategies__partial__class_weight="balanced",
+    )  # fmt: skip
+    checkout.dvc("repro", "evaluate")
+    one = checkout.json("metrics/train/metrics.json"), checkout.json("metrics/evaluate.json")
+    checkout.set(launch=TWO)
+    checkout.stage("train")
+    checkout.stage("evaluate")
+    two = checkout.json("metrics/train/metrics.json"), checkout.json("metrics/evaluate.json")
+    assert two[0]["holdout"]["loss"] == pytest.approx(one[0]["holdout"]["loss"], abs=1e-4)
+    assert two[1]["loss"] == pytest.approx(one[1]["loss"], abs=1e-4)
+    assert two[1]["accuracy"] == one[1]["accuracy"]
+
+
+def test_every_layer_and_a_killed_process_ends_the_job_with_a_sentence(copied: Checkout) -> None:
+    copied.set(strategy="finetune", strategies__finetune__epochs=1)
+    copied.dvc("repro", "train")
+    before, one = copied.tracked(), copied.json("metrics/train/metrics.json")
+    copied.set(launch=TWO, strategies__finetune__epochs=300)
+    shutil.rmtree(copied.folder / "metrics/train/plots")
+    command = [sys.executable, "-m", "stages.train"]
+    with subprocess.Popen(
+        command, cwd=copied.folder, env=copied.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True,
+    ) as job:  # fmt: skip
+        wait_for((copied.folder / "metrics/train/plots/metrics/learning_rate.tsv").exists)
+        ranks = [number for number in descendants(job.pid) if len(descendants(number)) == 0]
+        os.kill(ranks[-1], signal.SIGKILL)
+        printed = job.communicate(timeout=60)[0]
+    assert job.returncode == 1
+    assert "of stages.train was killed by SIGKILL, and the others were stopped" in printed
+    assert "Traceback" not in printed, printed
+
+    copied.set(strategies__finetune__epochs=1)
+    if SOAK:
+        copied.dvc("repro", "--force", "--single-item", "train")  # or it would come from the cache
+        assert copied.tracked().keys() == before.keys()
+        two = copied.json("metrics/train/metrics.json")["holdout"]["loss"]
+        assert two == pytest.approx(one["holdout"]["loss"], abs=0.25), "each process normalises its own half of a batch"
+    copied.set(strategies__finetune__batch_size=3)
+    assert "batch_size is 3, too few for 2 processes" in copied.stage("train", fails=True)
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"), [("torchran", "cannot be started"), ("torchrun '", "no command line"), ("false", "")]
+)
+def test_a_command_that_does_not_work(checkout: Checkout, command: str, sentence: str) -> None:
+    checkout.set(launch=command)
+    assert sentence in checkout.stage("features", fails=True)
+
+
+def test_processes_that_nothing_started_and_arguments_get_a_sentence(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "a stage takes no arguments, such as '--help'" in checkout.run(
+        sys.executable, "-m", "stages.evaluate", "--help", fails=True
+    )
+    monkeypatch.setitem(checkout.environment, "WORLD_SIZE", "2")
+    printed = checkout.run(
+        sys.executable,
+        "-c",
+        "from stages.model.ranks import join_process_group\n"
+        "from stages.program.running import run\n"
+        "run(join_process_group().__enter__)",
+        fails=True,
+    )
+    assert "WORLD_SIZE is set, but not by torchrun: " in printed

@@ -1,0 +1,60 @@
+"""Where the network looked is where its logit comes from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from stages.evaluation.grad_cam import grad_cam, pixels
+from stages.files.card import Card, Preprocessing
+from stages.model import catalogue, chain
+from stages.pictures.views import evaluation_view
+
+LITE = "efficientnet_lite0"
+PREPROCESSING = Preprocessing(32, 24, "bilinear", (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
+
+
+def random_network(name: str, pool: str | None = None) -> tuple[torch.nn.Module, Card]:
+    torch.manual_seed(0)
+    network = catalogue.build(name, 3)
+    layers = chain.module_names(network, name)
+    if pool:
+        names = list(layers)
+        layers = {key: layers[key] for key in names[: names.index(pool) + 1]} | {"pool": [], "head": layers["head"]}
+    return network, Card(name, layers, PREPROCESSING, "random")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "convnext_tiny", "efficientnet_b0", LITE])
+def test_every_family_is_explained(name: str) -> None:
+    if name == LITE:
+        pytest.importorskip("timm", reason="the extra `offline` is not installed")
+    network, card = random_network(name)
+    heat = grad_cam(network, card, torch.randn(2, 3, 96, 96), torch.tensor([0, 2]))
+    assert heat.shape == (2, 96, 96)
+    assert heat.min() >= 0
+    assert heat.max() <= 1
+
+
+def test_under_a_linear_head_it_is_the_weighted_sum_of_maps() -> None:
+    network, card = random_network("resnet18")
+    views, predicted = torch.randn(4, 3, 96, 96), torch.tensor([0, 1, 2, 1])
+    below, _ = chain.cut_network(network, card, "layer4")
+    with torch.no_grad():
+        cam = torch.relu(torch.einsum("nk,nkhw->nhw", network.get_parameter("fc.weight")[predicted], below(views)))
+    cam /= cam.amax(dim=(1, 2), keepdim=True)
+    expected = torch.nn.functional.interpolate(cam[:, None], (96, 96), mode="bicubic", align_corners=False)
+    heat = grad_cam(network, card, views, predicted)
+    np.testing.assert_allclose(heat, expected[:, 0].clamp(0, 1).numpy(), atol=1e-4)
+
+
+def test_a_network_that_ends_early_is_explained_at_its_last_layer() -> None:
+    network, card = random_network("resnet18", pool="layer2")
+    network.set_submodule("fc", torch.nn.Linear(128, 3))
+    assert grad_cam(network, card, torch.randn(1, 3, 64, 64), torch.tensor([1])).shape == (1, 64, 64)
+
+
+def test_what_the_network_gets_is_shown_as_it_was() -> None:
+    square = np.random.default_rng(0).integers(0, 256, size=(32, 32, 3), dtype=np.uint8)
+    view = evaluation_view(torch.from_numpy(square.copy())[None], PREPROCESSING)
+    assert np.array_equal(pixels(view[0], PREPROCESSING), square[4:28, 4:28])

@@ -1,0 +1,68 @@
+"""A checkpoint is whole or not there at all, and nobody else's."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stages.files.checkpoint import CHECKPOINT, Checkpoint
+from stages.program.running import unwrap_torch_errors
+
+
+def test_any_damage_is_noticed(in_tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = Checkpoint({"seed": 0})
+    assert checkpoint.read() is None
+    assert capsys.readouterr().out == ""
+    (in_tmp_path / "data").mkdir()
+    tensor, past = torch.arange(1000), [{"loss": 1.5}]
+    checkpoint.write({"tensor": tensor, "past": past})
+    whole = CHECKPOINT.read_bytes()
+    random = np.random.default_rng(0)
+    for number in range(500):
+        damaged = bytearray(whole)
+        if number % 5 == 0:
+            del damaged[random.integers(len(whole)) :]
+        for place in random.integers(len(damaged), size=2) if damaged else []:
+            damaged[place] ^= 1 << random.integers(8)
+        CHECKPOINT.write_bytes(damaged)
+        read = checkpoint.read()  # bytes that nothing depends on, such as a date, may have been hit
+        assert read is None or (torch.equal(read["tensor"], tensor) and read["past"] == past)
+        assert (read is None) == ("damaged" in capsys.readouterr().out)
+    CHECKPOINT.write_bytes(whole)
+    assert checkpoint.read() is not None
+    assert Checkpoint({"seed": 1}).read() is None
+    assert "of a training with another seed" in capsys.readouterr().out
+
+
+def test_ctrl_c_while_a_checkpoint_is_written(in_tmp_path: Path) -> None:
+    (in_tmp_path / "data").mkdir()
+    checkpoint = Checkpoint({"seed": 0})
+    checkpoint.write({"epoch": 0})
+    tensors = [torch.zeros(1 << 20) for _ in range(32)]
+    began = time.perf_counter()
+    checkpoint.write({"epoch": 1, "tensors": tensors})
+    seconds = time.perf_counter() - began
+    before, interrupted = signal.signal(signal.SIGALRM, signal.default_int_handler), 0
+    try:
+        for share in np.linspace(0.01, 0.99, 40):
+            signal.setitimer(signal.ITIMER_REAL, seconds * share)
+            try:
+                with unwrap_torch_errors():
+                    checkpoint.write({"epoch": 2, "tensors": tensors})
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                interrupted += 1
+            read = checkpoint.read()
+            assert read is not None
+            assert read["epoch"] in {1, 2}
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted >= 10
+    checkpoint.write({"epoch": 3})
+    assert [path.name for path in (in_tmp_path / "data").iterdir()] == ["checkpoint.pt"]

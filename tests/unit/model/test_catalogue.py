@@ -1,0 +1,56 @@
+"""The networks that there are, and their published weights."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from stages.model import catalogue
+from stages.program.errors import InputError
+from tests.conftest import ROOT
+
+LITE = "efficientnet_lite0"
+
+
+def test_published_weights_of_every_network_are_known() -> None:
+    for name in catalogue.NAMES:
+        if name == LITE:
+            continue
+        entry = catalogue.published(name)["IMAGENET1K_V1"]
+        assert entry.source.startswith(f"https://download.pytorch.org/models/{name}")
+        assert entry.sha256 is not None
+        assert entry.preprocessing.crop <= entry.preprocessing.resize
+        assert catalogue.preprocessing(name, ["a file.pth"]) == entry.preprocessing
+
+
+def test_the_offline_weights_take_the_names_of_the_same_places() -> None:
+    pytest.importorskip("timm", reason="the extra `offline` is not installed")
+    entry = catalogue.published(LITE)["IMAGENET1K_V1"]
+    state = torch.load(entry.source, weights_only=True)
+    renamed = catalogue.canonical(state, LITE)
+    catalogue.check_state(renamed, LITE, "the package")
+    # Both sides list their tensors in the order in which they are used: a second way to the same names.
+    in_order = (key for key in catalogue.build(LITE, 1000).state_dict() if "num_batches" not in key)
+    assert [key for key in renamed if "num_batches" not in key] == list(in_order)
+    del renamed["blocks.3.0.conv_dw.weight"]
+    with pytest.raises(InputError, match=r"lacks blocks\.3\.0\.conv_dw\.weight"):
+        catalogue.check_state(renamed, LITE, "the package")
+
+
+def test_the_compiler_is_not_imported(weights: Path) -> None:
+    """It takes as long to import as the rest of PyTorch."""
+    code = """if True:
+        import sys, torch
+        from stages.model import catalogue
+        catalogue.check_state(torch.load(sys.argv[1], weights_only=True), "resnet18", "a file")
+        catalogue.preprocessing("resnet18", ["IMAGENET1K_V1"])
+        before = "torch._dynamo" in sys.modules
+        from torchvision.ops import roi_align  # it has its compiler as soon as it asks
+        assert sys.modules["torchvision.ops.roi_align"].is_compile_supported("cpu") in (True, False)
+        sys.exit(before or "torch._dynamo" not in sys.modules)
+    """
+    assert subprocess.run([sys.executable, "-c", code, str(weights)], cwd=ROOT, check=False).returncode == 0

@@ -1,0 +1,315 @@
+"""Picture files of every kind that people have: the colours, the orientation and the square that come out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torchvision.transforms import v2
+
+from stages.files.card import Preprocessing
+from stages.model import catalogue
+from stages.pictures import decoding
+from tests.conftest import ROOT, draw, smooth
+
+SMALL = Preprocessing(resize=32, crop=28, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
+RED, GREEN, BLUE, WHITE, GREY = (230, 20, 20), (20, 200, 40), (30, 40, 220), (255, 255, 255), (128, 128, 128)
+Colour = tuple[int, int, int]
+
+
+def quarters(size: tuple[int, int] = (64, 64), mode: str = "RGB") -> Image.Image:
+    """Red, green / blue, white: whatever is turned or mirrored shows."""
+    picture = Image.new("RGB", size, WHITE)
+    width, height = size
+    pencil = ImageDraw.Draw(picture)
+    pencil.rectangle((0, 0, width // 2 - 1, height // 2 - 1), fill=RED)
+    pencil.rectangle((width // 2, 0, width, height // 2 - 1), fill=GREEN)
+    pencil.rectangle((0, height // 2, width // 2 - 1, height), fill=BLUE)
+    return picture.convert(mode)
+
+
+def corners(path: Path) -> NDArray[np.int64]:
+    """What is seen in the middle of the four quarters, (2, 2, 3), after the checks that every picture has to pass."""
+    assert decoding.problem(path) is None
+    square = decoding.square(path, SMALL)
+    assert square.shape == (32, 32, 3)
+    assert square.dtype == np.uint8
+    return square[8::16, 8::16].astype(np.int64)
+
+
+def assert_close(seen: NDArray[np.int64], *colours: Colour, within: int = 2) -> None:
+    expected = np.array(colours if len(colours) == 4 else colours * 4).reshape(2, 2, 3)
+    assert np.abs(seen - expected).max() <= within, seen.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "within"),
+    [
+        ("a.png", "RGB", 2), ("a.bmp", "RGB", 2), ("a.tif", "RGB", 2), ("a.jpg", "RGB", 12), ("a.webp", "RGB", 16),
+        ("a.gif", "P", 2), ("a.png", "P", 2), ("a.bmp", "P", 2), ("a.tif", "P", 2),
+        ("a.png", "RGBA", 2), ("a.tif", "RGBA", 2), ("a.webp", "RGBA", 16),
+        ("a.jpg", "CMYK", 12), ("a.tif", "CMYK", 2),
+    ],
+)  # fmt: skip
+def test_colours_are_kept(tmp_path: Path, name: str, mode: str, within: int) -> None:
+    picture = quarters().quantize(8, dither=Image.Dither.NONE) if mode == "P" else quarters(mode=mode)
+    picture.save(tmp_path / name)
+    with Image.open(tmp_path / name) as saved:
+        assert (saved.mode, mode) in {(mode, mode), ("RGB", "RGBA")}
+    assert_close(corners(tmp_path / name), RED, GREEN, BLUE, WHITE, within=within)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits", "jpeg"])
+def test_compressed_tiff(tmp_path: Path, compression: str) -> None:
+    quarters().save(tmp_path / "a.tif", compression=compression)
+    assert_close(corners(tmp_path / "a.tif"), RED, GREEN, BLUE, WHITE, within=20)
+
+
+def test_the_ending_of_the_name_does_not_matter(tmp_path: Path) -> None:
+    quarters().save(tmp_path / "a.jpg", "PNG")
+    assert_close(corners(tmp_path / "a.jpg"), RED, GREEN, BLUE, WHITE)
+
+
+def test_a_cmyk_jpeg_without_adobes_mark_is_not_inverted(tmp_path: Path) -> None:
+    file = BytesIO()
+    quarters(mode="CMYK").point(lambda ink: 255 - ink).save(file, "JPEG", quality=95)  # Pillow inverts what it writes
+    content = file.getvalue()
+    mark = content.index(b"\xff\xee")
+    length = int.from_bytes(content[mark + 2 : mark + 4], "big")
+    assert content[mark + 4 : mark + 9] == b"Adobe"
+    (tmp_path / "a.jpg").write_bytes(content[:mark] + content[mark + 2 + length :])
+    assert_close(corners(tmp_path / "a.jpg"), RED, GREEN, BLUE, WHITE, within=12)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tif"])
+def test_what_is_transparent_is_white(tmp_path: Path, name: str) -> None:
+    picture = quarters(mode="RGBA")
+    picture.paste((*RED, 0), (0, 0, 32, 32))
+    picture.paste((*GREEN, 128), (32, 0, 64, 32))
+    picture.save(tmp_path / name, lossless=True)
+    half = (20 + 255) // 2, (200 + 255) // 2, (40 + 255) // 2
+    assert_close(corners(tmp_path / name), WHITE, half, BLUE, WHITE)
+
+
+def test_transparency_of_palettes_greys_and_single_colours(tmp_path: Path) -> None:
+    paletted = quarters().quantize(8, dither=Image.Dither.NONE)
+    blue = paletted.getpixel((10, 50))
+    for name in ("p.png", "p.gif"):
+        paletted.save(tmp_path / name, transparency=blue)
+        assert_close(corners(tmp_path / name), RED, GREEN, WHITE, WHITE)
+    # A palette with an alpha value for each colour.
+    paletted.save(tmp_path / "alphas.png", transparency=bytes(0 if index == blue else 255 for index in range(8)))
+    assert_close(corners(tmp_path / "alphas.png"), RED, GREEN, WHITE, WHITE)
+    quarters().save(tmp_path / "rgb.png", transparency=BLUE)
+    assert_close(corners(tmp_path / "rgb.png"), RED, GREEN, WHITE, WHITE)
+    grey = Image.new("LA", (64, 64), (128, 255))
+    grey.paste((128, 0), (0, 0, 32, 32))
+    grey.save(tmp_path / "la.png")
+    assert_close(corners(tmp_path / "la.png"), WHITE, GREY, GREY, GREY)
+
+
+def test_grey_and_black_and_white(tmp_path: Path) -> None:
+    for name in ("l.jpg", "l.png", "l.webp", "l.tif", "l.bmp", "l.gif"):
+        Image.new("L", (50, 70), 128).save(tmp_path / name)
+        assert_close(corners(tmp_path / name), GREY, within=3)
+    bits = Image.new("1", (64, 64), 0)
+    bits.paste(1, (0, 0, 32, 32))
+    for name in ("1.png", "1.tif", "1.bmp"):
+        bits.save(tmp_path / name)
+        assert_close(corners(tmp_path / name), WHITE, (0, 0, 0), (0, 0, 0), (0, 0, 0))
+
+
+DEEP: list[tuple[str, str, float, float]] = [  # file, type, darkest quarter and brightest quarter
+    ("a.png", "<u2", 0, 65535), ("a.tif", "<u2", 0, 65535), ("a.tif", ">u2", 0, 65535),
+    ("a.tif", "<i4", 0, 65535), ("a.tif", "<i4", 0, 255), ("a.tif", "<i4", 0, 2_000_000), ("a.tif", "<i4", -500, 500),
+    ("a.tif", "<f4", 0, 1), ("a.tif", "<f4", 0, 255), ("a.tif", "<f4", -1, 1), ("a.tif", "<f4", 0, 1e6),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "kind", "low", "high"), DEEP)
+def test_more_than_8_bits_are_scaled_not_clipped(tmp_path: Path, name: str, kind: str, low: float, high: float) -> None:
+    levels = np.zeros((64, 64))
+    levels[:32, 32:], levels[32:, :32], levels[32:, 32:] = 0.25, 0.5, 1
+    picture = Image.fromarray((low + levels * (high - low)).astype(kind))
+    picture.save(tmp_path / name)
+    with Image.open(tmp_path / name) as saved:
+        assert saved.mode in {"I;16", "I;16B", "I", "F"}
+    assert_close(corners(tmp_path / name), (0,) * 3, (64,) * 3, GREY, WHITE, within=1)
+
+
+def test_floats_that_are_no_numbers(tmp_path: Path) -> None:
+    levels = np.full((64, 64), np.nan, np.float32)
+    levels[32:] = 1
+    levels[:32, 32:] = np.inf
+    Image.fromarray(levels).save(tmp_path / "a.tif")
+    assert_close(corners(tmp_path / "a.tif"), (0,) * 3, (0,) * 3, WHITE, WHITE)
+
+
+def test_16_bit_colours(tmp_path: Path) -> None:
+    # Pillow does not write these: one row of a PNG by hand, of the colour (65535, 32896, 0).
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    rows = (b"\0" + struct.pack(">HHH", 65535, 32896, 0) * 40) * 40
+    header = struct.pack(">IIBBBBB", 40, 40, 16, 2, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    assert_close(corners(tmp_path / "a.png"), (255, 128, 0))
+
+
+TURNS: dict[int, Callable[[Image.Image], Image.Image]] = {  # a tag, and what was done to the picture that bears it
+    1: lambda p: p,
+    2: lambda p: p.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    3: lambda p: p.transpose(Image.Transpose.ROTATE_180),
+    4: lambda p: p.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+    5: lambda p: p.transpose(Image.Transpose.TRANSPOSE),
+    6: lambda p: p.transpose(Image.Transpose.ROTATE_90),
+    7: lambda p: p.transpose(Image.Transpose.TRANSVERSE),
+    8: lambda p: p.transpose(Image.Transpose.ROTATE_270),
+}
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
+@pytest.mark.parametrize("tag", TURNS)
+def test_turned_as_the_tag_says(tmp_path: Path, name: str, tag: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    TURNS[tag](quarters((80, 64))).save(tmp_path / name, exif=exif)
+    assert_close(corners(tmp_path / name), RED, GREEN, BLUE, WHITE, within=16)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01"])
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_broken_tags_turn_nothing(tmp_path: Path, name: str, exif: bytes) -> None:
+    quarters().save(tmp_path / name, exif=exif)
+    assert_close(corners(tmp_path / name), RED, GREEN, BLUE, WHITE, within=16)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tif"])
+def test_the_first_picture_of_an_animation(tmp_path: Path, name: str) -> None:
+    frames = [Image.new("RGB", (40, 40), colour) for colour in (BLUE, RED)]
+    quarters((40, 40)).save(tmp_path / name, save_all=True, append_images=frames)
+    with Image.open(tmp_path / name) as saved:
+        assert getattr(saved, "n_frames", 1) == 3
+    assert_close(corners(tmp_path / name), RED, GREEN, BLUE, WHITE, within=20)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 700), (3000, 2), (5, 40000)])
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+def test_tiny_and_thin(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
+    Image.new("RGB", size, BLUE).save(tmp_path / name)
+    assert_close(corners(tmp_path / name), BLUE, within=3)
+
+
+def test_what_is_no_picture_says_why(tmp_path: Path) -> None:
+    whole = BytesIO()
+    quarters((300, 300)).save(whole, "JPEG")
+    Image.new("1", (20_000, 6_000)).save(tmp_path / "bomb.png")
+    quarters().save(tmp_path / "script.eps")  # decoding it would start a program
+    (tmp_path / "cut.jpg").write_bytes(whole.getvalue()[:-700])
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "head.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "folder.jpg").mkdir()
+    reasons = {path.name: decoding.problem(path) for path in tmp_path.iterdir()}
+    assert reasons.pop("cut.jpg", "").startswith("cannot be decoded: image file is truncated")  # type: ignore[union-attr]
+    assert reasons == {
+        "bomb.png": "more than 100000000 pixels",
+        "script.eps": "not a picture",
+        "empty.jpg": "not a picture",
+        "head.png": "not a picture",
+        "folder.jpg": "cannot be decoded: Is a directory",
+    }
+
+
+# Not by getrusage: what starts as a copy of a large process has that one's peak there.
+PEAK = """
+import re, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from stages.pictures import decoding
+from tests.unit.pictures.test_decoding import SMALL
+
+def peak():
+    return int(re.search("VmHWM:(.*) kB", Path("/proc/self/status").read_text())[1])
+
+paths = [Path(name) for name in sys.argv[1:]]
+before = peak()
+with ThreadPoolExecutor(4) as pool:
+    squares = list(pool.map(lambda path: decoding.square(path, SMALL), paths))
+print([square[16, 16].tolist() for square in squares])
+print((peak() - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_pictures_of_50_megapixels_are_decoded_one_at_a_time(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    Image.new("RGB", (8660, 5774), BLUE).save(paths[0], compress_level=1)
+    for path in paths[1:]:
+        os.link(paths[0], path)
+    printed = subprocess.run(
+        [sys.executable, "-c", PEAK]
+        + [str(path) for path in paths],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert printed[0] == str([list(BLUE)] * 4)
+    assert int(printed[1]) < 300, "MiB; a picture is 200, as RGB is held in 4 bytes a pixel"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_a_photograph_of_50_megapixels_is_decoded_small(tmp_path: Path) -> None:
+    Image.new("RGB", (8660, 5774), BLUE).save(tmp_path / "a.jpg")
+    printed = subprocess.run(
+        [sys.executable, "-c", PEAK, str(tmp_path / "a.jpg")], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    assert int(printed[1]) < 60, "MiB"
+
+
+PREPROCESSING = catalogue.preprocessing("resnet18", ["IMAGENET1K_V1"])
+
+
+@pytest.mark.parametrize("size", [(256, 256), (500, 375), (375, 500), (301, 900), (100, 80), (1, 1), (2000, 3)])
+def test_the_square_is_what_torchvision_resizes_and_crops(tmp_path: Path, size: tuple[int, int]) -> None:
+    smooth(*size).save(tmp_path / "a.png")
+    expected = v2.functional.center_crop(v2.functional.resize(smooth(*size), [256]), [256, 256])
+    difference = decoding.square(tmp_path / "a.png", PREPROCESSING).astype(int) - np.asarray(expected)
+    assert np.abs(difference).max() <= 1
+
+
+def test_a_large_jpeg_decoded_at_a_smaller_scale_looks_the_same(tmp_path: Path) -> None:
+    smooth(2400, 1800).save(tmp_path / "a.jpg", quality=95)
+    with Image.open(tmp_path / "a.jpg") as whole:
+        expected = v2.functional.center_crop(v2.functional.resize(whole.convert("RGB"), [256]), [256, 256])
+    difference = decoding.square(tmp_path / "a.jpg", PREPROCESSING).astype(int) - np.asarray(expected)
+    assert np.abs(difference).max() <= 3
+
+
+def test_an_exif_rotated_picture_is_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    smooth(300, 300).save(tmp_path / "turned.png", exif=exif)
+    smooth(300, 300).rotate(-90).save(tmp_path / "upright.png")
+    turned, upright = (decoding.square(tmp_path / f"{name}.png", PREPROCESSING) for name in ("turned", "upright"))
+    assert np.array_equal(turned, upright)
+
+
+def test_squares_come_in_order_and_in_batches(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(11)]
+    for number, path in enumerate(paths):
+        draw(number % 2, number).save(path)
+    batches = list(decoding.decode_batches(tmp_path, [path.name for path in paths], PREPROCESSING, 4))
+    assert [len(batch) for batch in batches] == [4, 4, 3]
+    one_by_one = np.stack([decoding.square(path, PREPROCESSING) for path in paths])
+    assert np.array_equal(np.concatenate(batches), one_by_one)

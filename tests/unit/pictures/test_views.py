@@ -1,0 +1,63 @@
+"""What the network is given of a picture: the view that its weights were evaluated on, and augmented ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torchvision.models import ResNet18_Weights
+
+from stages.model import catalogue
+from stages.pictures import decoding
+from stages.pictures.views import _grid, evaluation_view, training_view
+from stages.program.params import Augment
+from tests.conftest import smooth
+
+PREPROCESSING = catalogue.preprocessing("resnet18", ["IMAGENET1K_V1"])
+AUGMENT = Augment(min_scale=0.2, flip=0.5, rotation=10.0)
+
+
+def test_the_evaluation_view_is_what_the_weights_were_evaluated_on(tmp_path: Path) -> None:
+    picture = smooth(500, 375)
+    picture.save(tmp_path / "a.png")
+    square = decoding.square(tmp_path / "a.png", PREPROCESSING)
+    view = evaluation_view(torch.from_numpy(square.copy())[None], PREPROCESSING)
+    expected = ResNet18_Weights.IMAGENET1K_V1.transforms(antialias=True)(picture)
+    torch.testing.assert_close(view[0], expected, atol=1 / 255 / 0.22, rtol=0)  # one grey level
+
+
+def test_a_training_view_depends_on_its_own_draw_alone() -> None:
+    squares = torch.from_numpy(np.stack([np.asarray(smooth(256, 256))] * 3))
+    views = training_view(squares, PREPROCESSING, AUGMENT, [(0, 1, 0), (0, 1, 1), (0, 2, 1)])
+    assert views.shape == (3, 3, 224, 224)
+    alone = training_view(squares[:1], PREPROCESSING, AUGMENT, [(0, 1, 1)])
+    torch.testing.assert_close(views[1], alone[0])
+    assert not torch.allclose(views[0], views[1], atol=0.1)
+    assert not torch.allclose(views[1], views[2], atol=0.1)
+
+
+def test_a_training_view_is_as_precise_where_the_network_is_not() -> None:
+    squares = torch.randint(0, 255, (2, 256, 256, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    draws = [(0, 1, 0), (0, 1, 1)]
+    with torch.autocast("cpu", torch.bfloat16):
+        view = training_view(squares, PREPROCESSING, AUGMENT, draws)
+    assert torch.equal(view, training_view(squares, PREPROCESSING, AUGMENT, draws))
+
+
+def test_pixels_are_sampled_where_pytorch_would_sample_them() -> None:
+    theta = torch.randn(3, 2, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(_grid(theta, 20), F.affine_grid(theta, [3, 3, 20, 20], align_corners=False), atol=1e-5)
+
+
+def test_without_augmentation_a_training_view_is_the_whole_picture() -> None:
+    square = torch.from_numpy(np.asarray(smooth(256, 256)).copy())[None]
+    augment = Augment(min_scale=1.0, flip=1.0, rotation=0.0)
+    for draw_number in range(20):  # the aspect ratio is drawn too, and clipped to the picture
+        view = training_view(square, PREPROCESSING, augment, [(draw_number,)])
+        assert bool(torch.isfinite(view).all())
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PREPROCESSING.mean, PREPROCESSING.std))
+    pixels = (view[0] * std + mean) * 255
+    assert float(pixels.min()) >= float(square.min()) - 0.01
+    assert float(pixels.max()) <= float(square.max()) + 0.01

@@ -1,0 +1,153 @@
+"""The downloader against a real HTTP server on loopback, and with paths."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from stages.program.errors import InputError
+from stages.sources import fetch, http
+from tests.conftest import names_in
+from tests.server import BODY, SHA256, Server
+
+
+def fetch_from(server: Server, folder: Path, sha256: str | None = SHA256) -> str:
+    return fetch.fetch([server.url], folder / "set.zip", sha256, param="data.url", gib=1)[0]
+
+
+def test_complete(server: Server, tmp_path: Path) -> None:
+    server.answers = [lambda request: request.send(BODY)]
+    assert fetch_from(server, tmp_path) == SHA256
+    assert (tmp_path / "set.zip").read_bytes() == BODY
+    assert names_in(tmp_path) == ["set.zip"]
+
+
+def test_cut_off_then_resumed(server: Server, tmp_path: Path) -> None:
+    server.answers = [lambda request: request.send(BODY, stop_after=1 << 20), lambda request: request.send(BODY)]
+    assert fetch_from(server, tmp_path) == SHA256
+    assert (tmp_path / "set.zip").read_bytes() == BODY
+    assert int(server.seen[1]["range"].removeprefix("bytes=").rstrip("-")) > 0
+    assert server.seen[1]["if-range"] == '"one"'
+    assert names_in(tmp_path) == ["set.zip"]
+
+
+def test_changed_in_between(server: Server, tmp_path: Path) -> None:
+    old = bytes(len(BODY))
+    server.answers = [lambda request: request.send(old, stop_after=1 << 20), lambda r: r.send(BODY, etag='"two"')]
+    assert fetch_from(server, tmp_path) == SHA256
+    assert (tmp_path / "set.zip").read_bytes() == BODY
+
+
+def test_changed_in_between_under_the_same_tag(server: Server, tmp_path: Path) -> None:
+    old = bytes(len(BODY))
+    server.answers = [lambda request: request.send(old, stop_after=1 << 20), lambda request: request.send(BODY)]
+    assert fetch_from(server, tmp_path) == SHA256
+    assert len(server.seen) == 3
+
+
+def test_without_a_tag_nothing_is_resumed(server: Server, tmp_path: Path) -> None:
+    server.answers = [lambda r: r.send(BODY, etag="", stop_after=1 << 20), lambda r: r.send(BODY, etag="")]
+    assert fetch_from(server, tmp_path) == SHA256
+    assert "range" not in server.seen[1]
+
+
+def test_wrong_hash_leaves_what_was_there(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "set.zip").write_bytes(b"before")
+    server.answers = [lambda request: request.send(b"another file")]
+    with pytest.raises(InputError, match=f"{SHA256} was expected.*set data.sha256"):
+        fetch_from(server, tmp_path)
+    assert (tmp_path / "set.zip").read_bytes() == b"before"
+    assert names_in(tmp_path) == ["set.zip"]
+
+
+def test_any_hash(server: Server, tmp_path: Path) -> None:
+    server.answers = [lambda request: request.send(BODY)]
+    assert fetch_from(server, tmp_path, sha256=None) == SHA256
+
+
+def test_not_found(server: Server, tmp_path: Path) -> None:
+    server.answers = [lambda request: request.send_error(404)]
+    with pytest.raises(InputError, match=r"set\.zip answered 404 Not Found; check data\.url"):
+        fetch_from(server, tmp_path)
+    assert names_in(tmp_path) == []
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_busy_then_fine(server: Server, tmp_path: Path, status: int) -> None:
+    server.answers = [lambda request: request.send_error(status), lambda request: request.send(BODY)]
+    assert fetch_from(server, tmp_path) == SHA256
+    assert len(server.seen) == 2
+
+
+def test_always_busy(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "RETRIES", http.RETRIES.new(backoff_factor=0.01))
+    server.answers = [lambda request: request.send_error(503)]
+    with pytest.raises(InputError, match="503 Service Unavailable"):
+        fetch_from(server, tmp_path)
+    assert len(server.seen) == 5
+    assert names_in(tmp_path) == []
+
+
+def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "RETRIES", http.RETRIES.new(total=1, backoff_factor=0.01))
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    url = f"http://somebody:secret@127.0.0.1:{port}/set.zip?token=secret"
+    with pytest.raises(
+        InputError, match=r"127\.0\.0\.1: the connection was refused.*set data\.url to the path"
+    ) as caught:
+        fetch.fetch([url], tmp_path / "set.zip", None, param="data.url", gib=1)
+    assert "secret" not in str(caught.value)
+    assert names_in(tmp_path) == []
+
+
+def test_the_first_mirror_with_the_right_file_wins(server: Server, tmp_path: Path) -> None:
+    good = tmp_path / "share/set.zip"
+    good.parent.mkdir()
+    good.write_bytes(BODY)
+    server.answers = [lambda request: request.send(b"another file")]
+    sources = [str(tmp_path / "nowhere.zip"), server.url, str(good), "never reached"]
+    assert fetch.fetch(sources, tmp_path / "out/set.zip", SHA256, param="data.url", gib=1) == (SHA256, str(good))
+    assert names_in(tmp_path / "out") == ["set.zip"]
+    with pytest.raises(
+        InputError, match=r"none of the 2 sources in data.url .* \(1\) .*nowhere.* \(2\) .*was expected"
+    ):
+        fetch.fetch(sources[:2], tmp_path / "out/other.zip", SHA256, param="data.url", gib=1)
+    assert names_in(tmp_path / "out") == ["set.zip"]
+
+
+def test_paths(tmp_path: Path) -> None:
+    source = tmp_path / "ein Bild ü.zip"
+    source.write_bytes(BODY)
+    for path in (str(source), source.as_uri()):
+        assert fetch.fetch([path], tmp_path / "out/set.zip", SHA256, param="data.url", gib=1) == (SHA256, path)
+        assert (tmp_path / "out/set.zip").read_bytes() == BODY
+    assert names_in(tmp_path / "out") == ["set.zip"]
+
+
+def test_a_path_ends_what_a_server_began(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "set.zip").write_bytes(BODY)
+    for name in ("set.zip.part", "set.zip.part.json"):
+        (tmp_path / "out" / name).write_text("of a server")
+    source = str(tmp_path / "set.zip")
+    fetch.fetch([source], tmp_path / "out/set.zip", SHA256, param="data.url", gib=1)
+    assert names_in(tmp_path / "out") == ["set.zip"]
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("nowhere.zip", "does not exist"),
+        ("~nobody-of-that-name/set.zip", "does not exist"),
+        (".", "is a folder"),
+        ("ftp://host/set.zip", "only http://"),
+    ],
+)
+def test_paths_that_are_none(tmp_path: Path, source: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        fetch.fetch([source], tmp_path / "out/set.zip", None, param="data.url", gib=1)
+    assert names_in(tmp_path / "out") == []

@@ -1,0 +1,172 @@
+"""Zips as people make them."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from PIL import Image
+
+from stages.program.errors import InputError
+from stages.program.params import load_params
+from stages.unzip import unzip
+from tests.conftest import ROOT, draw, write_zip
+
+DATA = load_params(ROOT / "params.yaml").data
+
+
+def jpeg() -> bytes:
+    file = BytesIO()
+    draw(0, 0).save(file, "JPEG")
+    return file.getvalue()
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("top", ["", "set/", "a/b/c/"])
+def test_train_and_val_are_found_at_any_depth(tmp_path: Path, top: str) -> None:
+    summary = unzip(write_zip(tmp_path / "set.zip", train=2, val=1, top=top), tmp_path / "images", DATA)
+    assert summary == {
+        "train": {"pictures": 4, "classes": {"dots": 2, "lines": 2}},
+        "val": {"pictures": 2, "classes": {"dots": 1, "lines": 1}},
+        "left_out": [],
+    }
+    assert files(tmp_path / "images") == [
+        f"{split}/{name}/{number:03}.jpg"
+        for split, n in (("train", 2), ("val", 1))
+        for name in ("dots", "lines")
+        for number in range(n)
+    ]
+
+
+def test_copies_of_training_pictures_among_the_test_pictures_are_counted(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "set.zip", train=3, val=2)
+    with ZipFile(path, "a") as file:
+        for number in range(2):
+            file.writestr(f"set/val/dots/copy{number}.jpg", file.read(f"set/train/dots/00{number}.jpg"))
+        file.writestr("set/train/lines/copy.jpg", file.read("set/train/lines/002.jpg"))
+    summary = unzip(path, tmp_path / "images", DATA)
+    assert (summary["val_also_in_train"], summary["train_copies"]) == (2, 1)
+
+
+def test_what_is_no_picture_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "set.zip", train=4, val=1)
+    with ZipFile(path, "a") as file:
+        file.writestr("set/train/dots/notes.txt", "hello")
+        file.writestr("set/train/dots/cut.jpg", jpeg()[:-500])
+        file.writestr("set/train/dots/.DS_Store", "x")
+        file.writestr("set/train/lines/imageNotFound.gif", jpeg())
+        file.writestr("set/train/lines/deeper/one more.jpeg", jpeg())
+        file.writestr("__MACOSX/set/train/dots/._a.jpg", "x")
+    summary = unzip(path, tmp_path / "images", DATA)
+    assert summary["train"]["classes"] == {"dots": 4, "lines": 5}
+    reasons = {Path(left["file"]).name: left["reason"] for left in summary["left_out"]}
+    assert reasons.pop("cut.jpg").startswith("cannot be decoded: ")
+    assert reasons == {
+        "notes.txt": "not a picture",
+        ".DS_Store": "hidden",
+        "imageNotFound.gif": "excluded by data.exclude (imageNotFound.*)",
+    }
+    assert "train/lines/deeper/one more.jpeg" in files(tmp_path / "images")
+
+
+def broken(tmp_path: Path, name: str) -> Path:
+    path = tmp_path / "set.zip"
+    if name == "text":
+        path.write_text("no zip")
+    elif name == "no val":
+        write_zip(path, val=0)
+    elif name == "one class":
+        write_zip(path, classes=("dots",))
+    else:
+        write_zip(path, train=1, val=1)
+        with ZipFile(path, "a") as file:
+            if name == "other classes":
+                file.writestr("set/val/rings/a.jpg", jpeg())
+            elif name == "excluded class":
+                file.writestr("set/train/rings/imageNotFound.gif", jpeg())
+                file.writestr("set/val/rings/imageNotFound.gif", jpeg())
+            elif name == "empty class":
+                file.writestr("set/train/rings/a.jpg", "x")
+                file.writestr("set/val/rings/a.jpg", jpeg())
+            else:
+                file.writestr(name, jpeg())
+    if name == "crc":
+        content = bytearray(path.read_bytes())
+        content[100] ^= 255
+        path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("text", "set.zip cannot be unzipped: File is not a zip file"),
+        ("crc", "Bad CRC-32 for file 'set/train/dots/000.jpg'"),
+        ("no val", "no train/<class>/ and val/<class>/ side by side"),
+        ("one class", "1 class"),
+        ("other classes", "different classes .rings in one only."),
+        ("excluded class", "no file in the zip's train/rings/ is a picture"),
+        ("empty class", "no file in the zip's train/rings/ is a picture"),
+        ("set/train/../../../outside.jpg", "unsafe name"),
+        ("set/train/dots/..\\..\\outside.jpg", "unsafe name"),
+        ("set/train/dots/C:outside.jpg", "unsafe name"),
+    ],
+)
+def test_a_bad_zip_changes_nothing(tmp_path: Path, name: str, sentence: str) -> None:
+    before = tmp_path / "in/images"
+    before.mkdir(parents=True)
+    (before / "kept.txt").write_text("kept")
+    with pytest.raises(InputError, match=sentence):
+        unzip(broken(tmp_path, name), before, DATA)
+    assert files(tmp_path) == ["in/images/kept.txt", "set.zip"]
+
+
+def test_class_folders_without_a_split(tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    with ZipFile(path, "w") as file:
+        for label in ("dots", "lines"):
+            for number in range(10):
+                content = BytesIO()
+                draw(0, number).save(content, "PNG")
+                file.writestr(f"a/set/{label}/{number // 5}/{number}.png", content.getvalue())
+        file.writestr("a/readme.txt", "hello")
+        file.writestr("a/set/readme.md", "hello")
+        file.writestr("a/set/stray.png", content.getvalue())
+        file.writestr("a/set/labels/1.xml", "<x/>")
+        file.writestr("a/set/dots/notes.txt", "hello")
+        file.writestr("__MACOSX/a/set/dots/._0.png", "x")
+        file.writestr("a/set/dots/.DS_Store", "x")
+    summary = unzip(path, tmp_path / "images", DATA)
+    assert summary == {
+        "train": {"pictures": 16, "classes": {"dots": 8, "lines": 8}},
+        "val": {"pictures": 4, "classes": {"dots": 2, "lines": 2}},
+        "split": {"val_fraction": 0.2, "val_seed": 0},
+        "train_copies": 8,
+        "left_out": [
+            {"file": "a/set/stray.png", "reason": "in no class folder"},
+            {"file": "a/set/dots/notes.txt", "reason": "not a picture"},
+            {"file": "a/set/dots/.DS_Store", "reason": "hidden"},
+        ],
+    }
+    found = {split: set(files(tmp_path / "images" / split)) for split in ("train", "val")}
+    assert found["train"] | found["val"] == {
+        f"{label}/{number // 5}/{number}.png" for label in ("dots", "lines") for number in range(10)
+    }
+    # The classes hold the same pictures here: the same ones are chosen of each.
+    assert {name.partition("/")[2] for name in found["val"]}.isdisjoint(
+        name.partition("/")[2] for name in found["train"]
+    )
+
+
+def test_pictures_are_the_bytes_of_the_zip(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "set.zip", train=1, val=1)
+    unzip(path, tmp_path / "images", DATA)
+    with ZipFile(path) as file:
+        assert (tmp_path / "images/train/dots/000.jpg").read_bytes() == file.read("set/train/dots/000.jpg")
+    with Image.open(tmp_path / "images/val/lines/000.jpg") as picture:
+        assert picture.format == "JPEG"

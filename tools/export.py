@@ -1,0 +1,202 @@
+"""Take the model elsewhere: `python -m tools.export --format onnx|pt2|safetensors`, one file and a card beside it.
+
+Every format holds what turns a picture into the network's input: the metadata `preprocessing` (sides in pixels, and
+mean and standard deviation of RGB in [0, 1]) and `classes`, as JSON. The exported networks (onnx, pt2) take float32
+pictures (n, 3, crop, crop) prepared so, and give float32 probabilities (n, classes), for any n.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import nn
+
+from stages.files.atomic import replacing
+from stages.files.card import Card, Preprocessing
+from stages.model.chain import Float32, cut_network, restore
+from stages.pictures import decoding
+from stages.pictures.views import evaluation_view
+from stages.program.errors import InputError
+from stages.program.extras import need_packages
+from stages.program.interrupts import hold_interrupts
+from stages.program.running import run
+from tools import model_card
+from tools.predict import pictures_in
+
+CHECKED = 8  # pictures, at most
+TOLERANCE = 1e-4  # of a probability
+LOG_TOLERANCE = 1e-3  # of its logarithm: of 1e-9 and 1e-5 the difference is small, and one of them is wrong
+SMALLEST = 1e-6  # probability whose logarithm is looked at
+Metadata = dict[str, str]
+State = dict[str, torch.Tensor]
+Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def main() -> None:
+    """Write the model in the format asked for, check it, and write a card."""
+    arguments = command_line()
+    target = Path(arguments.output or f"data/export/model.{arguments.format}")
+    card = target.with_name("model_card.md")
+    if target == card:
+        raise InputError(f"--output is {target}, where the card of the model goes; give it another name")
+    difference, n = export(Path(arguments.model), target, arguments.format, Path(arguments.pictures))
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB; on {n} pictures within {difference:.1g} of the network")
+    with replacing(card) as temporary:
+        temporary.write_text(model_card.text(Path(arguments.model), target), encoding="utf-8")
+    print(card)
+
+
+def command_line() -> argparse.Namespace:
+    """Return what was typed; `--help` says what can be."""
+    parser = argparse.ArgumentParser(prog="python -m tools.export", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--format", choices=FORMATS, required=True, help="pt2: torch.export's")
+    parser.add_argument("--model", default="data/model", help="the folder that the stage train wrote (%(default)s)")
+    parser.add_argument("--output", help="the file to write (data/export/model.<format>)")
+    parser.add_argument("--pictures", default="data/images/val", help="to check it on, a folder (%(default)s)")
+    return parser.parse_args()
+
+
+def export(model: Path, target: Path, form: str, pictures: Path) -> tuple[float, int]:
+    """Write `target`, which gets its name only if it predicts what the network does.
+
+    Returns:
+        The largest difference of a probability, and on how many pictures.
+
+    Raises:
+        InputError: no model, no pictures, a package is missing, or the file does not predict the same.
+
+    """
+    card = Card.read(model)
+    write, read = FORMATS[form]
+    network = restore(card, len(card.classes), model / "model.safetensors")
+    tensors = network.state_dict()
+    state = {name: tensors[name].contiguous() for name in card.tensors_in_layers(tensors)}
+    batch = prepared(pictures, card.preprocessing)
+    whole = probabilities(network, card)
+    with torch.inference_mode():
+        expected = whole(batch).numpy()
+    contents = {"preprocessing": asdict(card.preprocessing), "classes": card.classes}
+    metadata = {key: json.dumps(content, ensure_ascii=False) for key, content in contents.items()}
+    metadata |= {"architecture": card.architecture, "input": "RGB pictures, float32 (n, 3, crop, crop), normalised"}
+    with replacing(target) as temporary:
+        with hold_interrupts(f"{target} is being written"):
+            write(whole, state, temporary, batch[:2].repeat(2, 1, 1, 1)[:2], metadata)
+            predict = read(temporary, card)
+        largest = 0.0
+        for rows in (slice(None), slice(1)):  # of any number of pictures
+            difference, of_logs = differences(predict(batch[rows].numpy()), expected[rows])
+            if not (difference <= TOLERANCE and of_logs <= LOG_TOLERANCE):
+                raise InputError(
+                    f"{target} was not kept: its probabilities differ by {difference:.2g} from the network's on "
+                    f"{pictures}, and their logarithms by {of_logs:.2g}; try another --format"
+                )
+            largest = max(largest, difference)
+    return largest, len(batch)
+
+
+def differences(found: NDArray[np.float32], expected: NDArray[np.float32]) -> tuple[float, float]:
+    """Return the largest difference of probabilities, and of the logarithms of those that are not next to nothing."""
+    told = expected > SMALLEST
+    logs = np.log(np.maximum(found[told], SMALLEST / 10)) - np.log(expected[told])
+    return float(np.abs(found - expected).max()), float(np.abs(logs).max())
+
+
+def prepared(pictures: Path, preprocessing: Preprocessing) -> torch.Tensor:
+    """Return the first few pictures in a folder, spread over those in it, as the network gets them."""
+    found = [path for path in pictures_in(pictures) if path.is_file()] if pictures.is_dir() else []
+    spread = islice(found, 0, None, max(1, len(found) // CHECKED))
+    usable = (path for path in spread if decoding.problem(path) is None)
+    squares = [decoding.square(path, preprocessing) for path in islice(usable, CHECKED)]
+    if not squares:
+        raise InputError(f"there are no pictures in {pictures} to check the file on; name a folder with --pictures")
+    return evaluation_view(torch.from_numpy(np.stack(squares)), preprocessing)
+
+
+def probabilities(network: nn.Module, card: Card) -> nn.Module:
+    """Return the model's chain of layers, ending in probabilities, in float32 throughout."""
+    _, whole = cut_network(network, card, "pixels")
+    plain = (nn.Sequential(*layer) if isinstance(layer, Float32) else layer for layer in whole)
+    return nn.Sequential(*plain, nn.Softmax(dim=1)).eval().requires_grad_(requires_grad=False)
+
+
+def write_onnx(whole: nn.Module, state: State, path: Path, example: torch.Tensor, metadata: Metadata) -> None:  # noqa: ARG001
+    """Write an ONNX graph (input "pictures", output "probabilities") with the weights in it."""
+    need_packages("export", "onnx", "onnxscript", "onnxruntime", what="this format")
+    import onnx
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    program = torch.onnx.export(
+        whole, (example,), dynamo=True, verbose=False, input_names=["pictures"], output_names=["probabilities"],
+        dynamic_shapes=({0: torch.export.Dim("n")},),
+    )  # fmt: skip
+    assert program is not None
+    program.save(path, external_data=False)
+    graph = onnx.load(path)
+    onnx.helper.set_model_props(graph, metadata)
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, path)
+
+
+def read_onnx(path: Path, card: Card) -> Predict:  # noqa: ARG001
+    """Return the graph as ONNX Runtime computes it."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+
+    def predict(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        (found,) = session.run(["probabilities"], {"pictures": np.ascontiguousarray(pictures)})
+        return np.asarray(found)
+
+    return predict
+
+
+def write_pt2(whole: nn.Module, state: State, path: Path, example: torch.Tensor, metadata: Metadata) -> None:  # noqa: ARG001
+    """Write what `torch.export` makes of it; `torch.export.load` reads it without this project."""
+    program = torch.export.export(whole, (example,), dynamic_shapes=({0: torch.export.Dim("n")},))
+    with path.open("wb") as file:
+        torch.export.save(program, file, extra_files=dict(metadata))
+
+
+def read_pt2(path: Path, card: Card) -> Predict:  # noqa: ARG001
+    """Return the program as PyTorch runs it."""
+    with path.open("rb") as file:
+        program = torch.export.load(file).module()
+    return lambda pictures: np.asarray(program(torch.from_numpy(pictures)))
+
+
+def write_safetensors(
+    whole: nn.Module, state: State, path: Path, example: torch.Tensor, metadata: Metadata  # noqa: ARG001
+) -> None:  # fmt: skip
+    """Write the weights under the names of the architecture's own library."""
+    path.write_bytes(save(state, metadata))  # by save_file others on this machine could not read it
+
+
+def read_safetensors(path: Path, card: Card) -> Predict:
+    """Return a network of that architecture with the weights of the file."""
+    with safe_open(path, "pt") as file:
+        classes = json.loads(file.metadata()["classes"])
+    network = restore(card, len(classes), path)
+    whole = probabilities(network, card)
+    return lambda pictures: np.asarray(whole(torch.from_numpy(pictures)))
+
+
+FORMATS = {
+    "onnx": (write_onnx, read_onnx),
+    "pt2": (write_pt2, read_pt2),
+    "safetensors": (write_safetensors, read_safetensors),
+}
+
+
+if __name__ == "__main__":
+    run(main, exclusive=True)

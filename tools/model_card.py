@@ -1,0 +1,125 @@
+"""A model card in Markdown (Mitchell et al. 2019, arXiv:1810.03993): what it was made of, what it does, its limits."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+from stages.files.card import Card, Preprocessing
+from stages.files.hashing import sha256_of
+from stages.files.json_files import read_json
+from stages.program.errors import InputError
+from tools.up_to_date import check_up_to_date
+
+
+def text(model: Path, file: Path) -> str:
+    """Return the card of an exported file.
+
+    Counts and metrics are those of the pipeline in the current folder; for a model from elsewhere, or where the results
+    are not of this model, they are left out.
+    """
+    card = Card.read(model)
+    data, result, unknown = "", "", "Not known here"
+    if model.resolve() == Path("data/model").resolve():
+        try:
+            check_up_to_date("evaluate")
+            data, result = (
+                _data(read_json(Path("metrics/data.json"))),
+                _results(read_json(Path("metrics/evaluate.json"))),
+            )
+        except InputError as error:
+            unknown += f": {cell(error)}"
+    classes, strategy = card.classes, card.strategy or {}
+    subject = " or ".join(classes) if len(classes) <= 5 else f"{len(classes)} classes"
+    sections = [
+        f"# {cell(subject)}: {card.architecture}, {cell(strategy['name'])}",
+        f"An image classifier: it takes a picture and gives a probability for each of {cell(', '.join(classes))}.",
+        "## Files\n\n" + table(("file", "bytes", "sha256"), [_hashed(file), _hashed(model / "model.safetensors")]),
+        "## Input\n\n" + _input(card.preprocessing),
+        "## Training data\n\n" + (data or f"{unknown}."),
+        "## Training\n\n" + table(("what", "value"), _training(card)),
+        "## Results on test pictures\n\n" + (result or f"{unknown}."),
+        "## Limits\n\n" + _limits(card),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, tuple("---" for _ in header), *(tuple(map(cell, row)) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(value: object) -> str:
+    """Return text as Markdown that shows it as it is: no links, no pictures, no HTML, and nobody is notified."""
+    text = re.sub(r"[\\`*_\[\]!~|#]", r"\\\g<0>", " ".join(str(value).split()))
+    return html.escape(text, quote=False).replace("@", "@<!-- -->").replace("://", ":<!-- -->//")
+
+
+def flattened(block: Any, name: str = "") -> list[tuple[str, Any]]:  # noqa: ANN401
+    """Return the leaves of nested dictionaries with their dotted names."""
+    if not isinstance(block, dict):
+        return [(name, block)]
+    return [leaf for key, value in block.items() for leaf in flattened(value, f"{name}.{key}" if name else str(key))]
+
+
+def _hashed(path: Path) -> tuple[str, int, str]:
+    return path.as_posix(), path.stat().st_size, sha256_of(path)
+
+
+def _input(preprocessing: Preprocessing) -> str:
+    side, crop = preprocessing.resize, preprocessing.crop
+    mean, std = list(preprocessing.mean), list(preprocessing.std)
+    return (
+        f"RGB, the shorter side resized to {side} pixels ({preprocessing.interpolation}), of it the central "
+        f"{crop} x {crop} pixels, values in [0, 1] less {mean}, divided by {std}."
+    )
+
+
+def _data(data: dict[str, Any]) -> str:
+    rows = [
+        (split, name, count) for split in ("train", "val") for name, count in data[split]["classes"].items()
+    ]  # fmt: skip
+    zipped = Path("data/raw/dataset.zip")
+    source = f"\n\n{table(('from', 'bytes', 'sha256'), [_hashed(zipped)])}" if zipped.exists() else ""
+    return f"{table(('split', 'class', 'pictures'), rows)}\n\nFiles left out: {len(data['left_out'])}.{source}"
+
+
+def _training(card: Card) -> list[tuple[str, Any]]:
+    start = [
+        (key, getattr(card, key)) for key in ("architecture", "init", "weights", "sha256", "precision", "cut")
+    ]  # fmt: skip
+    return [(key, value) for key, value in start if value is not None] + flattened(card.strategy or {}, "strategy")
+
+
+def _results(result: dict[str, Any]) -> str:
+    low, high = result["accuracy_low"], result["accuracy_high"]
+    rows = [
+        ("accuracy", f"{result['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f})"),
+        ("pictures", result["n"]),
+        *((name, f"{result[name]:.4f}") for name in ("loss", "calibration_error", "macro_f1", "roc_auc")),
+    ]
+    by_class = [
+        (name, *(f"{one[key]:.4f}" for key in ("precision", "recall", "f1")), one["n"])
+        for name, one in result["classes"].items()
+    ]
+    return "\n\n".join(
+        (table(("metric", "value"), rows), table(("class", "precision", "recall", "F1", "pictures"), by_class))
+    )
+
+
+def _limits(card: Card) -> str:
+    return "\n".join(
+        (
+            f"- It gives every picture one of {len(card.classes)} classes, also a picture of something else.",
+            "- The results hold for pictures like the test pictures: of the same source, chosen in the same way.",
+            "- It sees the central square of a picture alone.",
+            "- The licences of the pictures and of the weights it started from apply to it, too.",
+        )
+    )
+
+
+if __name__ == "__main__":
+    print(text(Path("data/model"), Path("data/model/model.safetensors")), end="")

@@ -1,0 +1,239 @@
+"""Use the model: `python -m tools.predict picture.jpg ...` prints each picture's class and its probability."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import glob
+import json
+import os
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from io import TextIOWrapper
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stages.dataset.class_folders import picture_like
+from stages.files.card import Card, Preprocessing
+from stages.files.listing import files_below
+from stages.model.chain import cut_network, restore
+from stages.model.devices import autocast, choose_device, send
+from stages.pictures import decoding
+from stages.pictures.views import evaluation_view
+from stages.program.errors import InputError
+from stages.program.running import run
+from stages.program.threads import in_order
+from stages.program.wording import one_line
+
+BATCH = 32  # pictures
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model makes of a picture: each class's probability."""
+
+    path: Path
+    probabilities: dict[str, float]
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    @property
+    def probability(self) -> float:
+        """That class's probability."""
+        return self.probabilities[self.label]
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that is no picture, and why."""
+
+    path: Path
+    reason: str
+
+
+def main() -> None:
+    """Print a line for each picture that the command line, or standard input, names."""
+    arguments = command_line()
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=errors)  # names of files may be any bytes
+    model = Path(arguments.model)
+    write = FORMATS[arguments.format](Card.read(model).classes)
+    done = failed = 0
+    for found in predict(pictures(arguments.pictures), model, arguments.device):
+        done += 1
+        if isinstance(found, Prediction):
+            write(found)
+        else:
+            failed += 1
+            sys.stdout.flush()
+            print(f"predict: {one_line(found.path)}: {found.reason}", file=sys.stderr)
+    if failed:
+        raise InputError(f"{failed} of {done} could not be read; the reasons are above")
+
+
+def command_line() -> argparse.Namespace:
+    """Return what was typed; `--help` says what can be."""
+    parser = argparse.ArgumentParser(prog="python -m tools.predict", description=__doc__)
+    parser.add_argument("pictures", nargs="+", help="files, folders (all pictures in them), globs; -: names from stdin")
+    parser.add_argument("--model", default="data/model", help="the folder that the stage train wrote (%(default)s)")
+    parser.add_argument("--format", choices=FORMATS, default="table", help="json: one object a line (%(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    return parser.parse_args()
+
+
+def pictures(names: Iterable[str]) -> Iterator[Path]:
+    """Yield the pictures that names stand for: files, folders, globs ("**" is any depth) and "-", standard input.
+
+    What is in a folder but by its name no picture, or hidden, is passed over. A name that stands for nothing is
+    yielded as it is, so that it is reported.
+    """
+    for name in names:
+        if name == "-":
+            yield from pictures(line for line in map(str.strip, sys.stdin) if line != "-" and line)
+        elif os.path.isdir(name):  # noqa: PTH112, any name at all
+            yield from pictures_in(Path(name))
+        elif os.path.exists(name) or not glob.has_magic(name):  # noqa: PTH110, any name at all
+            yield Path(name)
+        else:
+            # Path.glob takes no absolute pattern.
+            matches = sorted(Path(match) for match in glob.iglob(name, recursive=True))  # noqa: PTH207
+            files = [match for match in matches if not match.is_dir()]
+            yield from files or (file for match in matches for file in pictures_in(match))
+            if not matches:
+                yield Path(name)
+
+
+def pictures_in(folder: Path) -> Iterator[Path]:
+    """Yield the pictures in a folder and those in it, in order; the folder itself where there are none.
+
+    Folders that cannot be read are yielded, too.
+    """
+    unreadable: list[Path] = []
+    pictures = (
+        path
+        for path in files_below(folder, onerror=lambda error: unreadable.append(Path(error.filename)))
+        if picture_like(PurePosixPath(path.name)) and not path.is_dir()
+    )
+    first = next(pictures, None)
+    if first is not None:
+        yield first
+        yield from pictures
+    elif folder not in unreadable:
+        yield folder
+    yield from unreadable
+
+
+def predict(
+    paths: Iterable[Path], model: Path = Path("data/model"), device_name: str = "auto"
+) -> Generator[Prediction | Unreadable, None, None]:
+    """Yield what the model makes of each picture, in order; memory does not grow with their number.
+
+    Args:
+        paths: of the pictures; taken as they are needed.
+        model: the folder that the stage `train` wrote.
+        device_name: as `device` in params.yaml.
+
+    Raises:
+        InputError: there is no model, or no such device.
+
+    """
+    card, device = Card.read(model), choose_device(device_name)
+    network = restore(card, len(card.classes), model / "model.safetensors")
+    network.to(device).to(memory_format=torch.channels_last)
+    _, whole = cut_network(network, card, "pixels")
+    for batch in batches(decoded(paths, card.preprocessing)):
+        squares = [found for _, found in batch if not isinstance(found, str)]
+        rows: Iterator[list[float]] = iter(())
+        if squares:
+            with torch.inference_mode(), autocast(device, card.precision):
+                logits = whole(evaluation_view(send(np.stack(squares), device), card.preprocessing))
+                rows = iter(torch.softmax(logits.double(), dim=1).tolist())
+        for path, found in batch:
+            if isinstance(found, str):
+                yield Unreadable(path, found)
+            else:
+                yield Prediction(path, dict(zip(card.classes, next(rows), strict=True)))
+
+
+Decoded = tuple[Path, NDArray[np.uint8] | str]
+
+
+def decoded(paths: Iterable[Path], preprocessing: Preprocessing) -> Iterator[Decoded]:
+    """Decode in the background, in order and at most two batches ahead: each path with its square, or what is wrong."""
+
+    def decode(path: Path) -> NDArray[np.uint8] | str:
+        try:
+            if path.is_dir():
+                any(path.iterdir())  # which may not be allowed
+                return "there is no picture in this folder"
+            if path.exists() and not path.is_file():
+                return "not a regular file"
+            return decoding.square(path, preprocessing)
+        except FileNotFoundError:
+            return "there is no such file"
+        except PermissionError:
+            return "there is no permission to read it"
+        except Exception as error:  # whatever a decoder says of bytes that are not its own
+            return decoding.problem(path) or str(error)
+
+    return in_order(lambda path: (path, decode(path)), paths, ahead=2 * BATCH)
+
+
+def batches(items: Iterable[Decoded]) -> Iterator[list[Decoded]]:
+    """Yield the items, BATCH at a time."""
+    batch: list[Decoded] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def as_table(classes: Sequence[str]) -> Callable[[Prediction], None]:
+    """Class, probability, file: the only column without a known width comes last, so that lines need not wait."""
+    width = max(map(len, classes))
+
+    def write(found: Prediction) -> None:
+        print(f"{found.label:{width}}  {found.probability:.3f}  {one_line(found.path)}")
+
+    return write
+
+
+def as_json(classes: Sequence[str]) -> Callable[[Prediction], None]:  # noqa: ARG001
+    """An object a line, with every class's probability."""
+
+    def write(found: Prediction) -> None:
+        probabilities = {label: round(p, 6) for label, p in found.probabilities.items()}
+        line = {"picture": str(found.path), "predicted": found.label, "probability": round(found.probability, 6)}
+        print(json.dumps(line | {"probabilities": probabilities}, ensure_ascii=False))
+
+    return write
+
+
+def as_csv(classes: Sequence[str]) -> Callable[[Prediction], None]:
+    """A header, then a line a picture, with every class's probability in a column p_<class>."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(("picture", "predicted", "probability", *(f"p_{label}" for label in classes)))
+
+    def write(found: Prediction) -> None:
+        numbers = (found.probability, *found.probabilities.values())
+        writer.writerow((found.path, found.label, *(round(number, 6) for number in numbers)))
+
+    return write
+
+
+FORMATS = {"table": as_table, "json": as_json, "csv": as_csv}
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,224 @@
+"""`python -m tools.report` writes what a run came to: one page to open anywhere, and a comment for a pull request."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from stages.files.atomic import replacing
+from stages.files.json_files import read_json
+from stages.files.listing import files_below
+from stages.files.predictions import Prediction, read_predictions
+from stages.program.errors import InputError
+from stages.program.extras import need_packages
+from stages.program.params import load_params, parse_params, read_params
+from stages.program.running import run
+from tools.model_card import cell, flattened
+from tools.up_to_date import check_up_to_date, dvc, output
+
+ROWS = 2000  # of the table of predictions, at most
+TOLD = ("accuracy", "accuracy_low", "accuracy_high", "loss", "calibration_error", "macro_f1", "roc_auc")
+# What the sheets of the stage `explain` show, for those who cannot see them.
+SHEETS = {
+    "samples": "Training pictures, each in its plain view and in augmented ones",
+    "mistakes": "Test pictures that were mistaken, each beside itself with what the prediction went by in orange",
+    "doubts": "Test pictures that were recognised with little confidence, each beside itself with what the prediction "
+    "went by in orange",
+}
+DARK = {"background": None, "style": {"guide-label": {"fill": "#ddd"}, "guide-title": {"fill": "#ddd"},
+        "group-title": {"fill": "#ddd"}, "cell": {"stroke": "#555"}}, "axis": {"gridColor": "#444",
+        "domainColor": "#888", "tickColor": "#888"}, "title": {"color": "#eee"},
+        "legend": {"symbolBaseFillColor": "#ddd"}}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the page: data URIs for a light and a dark ground, and words for those who cannot see it."""
+
+    title: str
+    words: str
+    light: str
+    dark: str
+
+
+def main() -> None:
+    """Write report/index.html and report/report.md."""
+    parser = argparse.ArgumentParser(prog="python -m tools.report", description=__doc__)
+    parser.add_argument("--against", default="HEAD", help="the commit to compare with (%(default)s)")
+    parser.add_argument("--output", default="report", help="the folder to write (%(default)s)")
+    arguments = parser.parse_args()
+    if arguments.against.startswith("-"):
+        raise InputError(f"--against is {arguments.against!r}, which is no commit")
+    need_packages("report", "jinja2", "vl_convert", what="the report")
+    for path in write(gathered(arguments.against), Path(arguments.output)):
+        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+def write(content: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write both forms of the report into a folder."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tools", "."), autoescape=lambda name: bool(name and "html" in name),
+        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    environment.filters |= {"number": number, "cell": cell}
+    written = []
+    for template, name in (("report.html.j2", "index.html"), ("report.md.j2", "report.md")):
+        with replacing(folder / name) as temporary:
+            temporary.write_text(environment.get_template(template).render(content), encoding="utf-8")
+        written.append(folder / name)
+    return written
+
+
+def gathered(against: str) -> dict[str, Any]:
+    """Return all that the report tells: params, metrics, pictures, predictions, and how they differ from a commit's."""
+    params, result = load_params(), read_json(Path("metrics/evaluate.json"))
+    check_up_to_date("explain")
+    changed_metrics = dvc("metrics", "diff", "--json", against).get("metrics/evaluate.json", {})
+    changed_params = dvc("params", "diff", "--json", against).get("params.yaml", {})
+    rows = predictions()
+    commit, content = output("git", "rev-parse", "HEAD"), read_params()
+    return {
+        "params": params,
+        "result": result,
+        "data": read_json(Path("metrics/data.json")),
+        "train": read_json(Path("metrics/train/metrics.json")),
+        "told": [(name, result[name], changed_metrics.get(name, {})) for name in TOLD if name in result],
+        "settings": flattened(chosen(content, params.strategy)),
+        "changed": [(name, change.get("old"), change.get("new")) for name, change in changed_params.items()],
+        "plots": plots(against if changed_metrics else None),
+        "sheets": sheets(rows),
+        "rows": rows[:ROWS],
+        "n_rows": len(rows),
+        "misclassified": [row for row in rows if not row.right],
+        "against": against,
+        "base": output("git", "rev-parse", "--short", against),
+        "commit": commit,
+        "commands": commands(commit, content),
+        "versions": [("Python", platform.python_version())]
+        + [(name, version(name)) for name in ("torch", "torchvision", "dvc", "numpy", "pillow")],
+    }
+
+
+def chosen(content: dict[str, Any], strategy: str) -> dict[str, Any]:
+    """Return params.yaml without the strategies that were not run."""
+    return content | {"strategies": {strategy: content["strategies"][strategy]}}
+
+
+def commands(commit: str, content: Mapping[str, Any]) -> list[str]:
+    """Return what to type, in a clone of the repository, to get the same."""
+    there = dict(flattened(parse_params(output("git", "show", f"{commit}:./params.yaml"), f"{commit}:params.yaml")))
+    settings = [
+        f"{'' if name in there else '+'}{name}={for_hydra(value)}"
+        for name, value in flattened(content)
+        if name not in there or there[name] != value
+    ]
+    options = [f"--set-param {quoted(setting)}" for setting in settings]
+    lines = [f"git checkout {commit}", " \\\n    ".join(["dvc exp run", *options]) if options else "dvc repro"]
+    path = Path(content["data"]["path"])
+    if path.is_file() or any(files_below(path)):
+        lines.insert(1, f"# with these pictures, which are not in the commit: {path}")
+    return lines
+
+
+def for_hydra(value: object) -> str:
+    """Return a param as `--set-param` takes it: a backslash is itself there, but before a quotation mark."""
+    if isinstance(value, list):
+        return f"[{','.join(map(for_hydra, value))}]"
+    if isinstance(value, str):
+        return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + found[2].replace('"', '\\"'), value) + '"'
+    return json.dumps(value)
+
+
+def quoted(text: str) -> str:
+    """Return a word for the shell."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def predictions() -> list[Prediction]:
+    """Return what was predicted: mistakes first, the most confident before; then the least confident."""
+    rows = read_predictions()
+    return sorted(rows, key=lambda row: (row.right, row.probability if row.right else -row.probability))
+
+
+def sheets(rows: Sequence[Prediction]) -> list[Picture]:
+    """Return the sheets of the stage `explain`."""
+    wrong = sum(not row.right for row in rows)
+    shown = {"mistakes": rows[:wrong][:12], "doubts": rows[wrong:][:12]}
+    found = []
+    for name, words in SHEETS.items():
+        listed = "; ".join(
+            f"{row.picture}, predicted {row.predicted} {row.probability:.6f}, true {row.true}"
+            for row in shown.get(name, ())
+        )
+        uri = data_uri("image/jpeg", Path(f"metrics/pictures/{name}.jpg").read_bytes())
+        found.append(Picture(name.capitalize(), f"{words}: {listed or 'none'}" if name in shown else words, uri, uri))
+    return found
+
+
+def plots(against: str | None) -> list[Picture]:
+    """Return the plots that DVC draws of tables, with those of a commit in them where there is one to compare with."""
+    with TemporaryDirectory() as folder:  # DVC writes pictures there
+        command = ("diff", against) if against else ("show",)
+        shown = dvc("plots", *command, "--json", "--out", folder)["data"]
+    # The tables of single curves are left out: they are in the plots that have names.
+    chosen_ones = (drawings for name, drawings in shown.items() if not name.startswith("metrics/train/plots/"))
+    return [drawn(one["content"]) for drawings in chosen_ones for one in drawings if one["type"] == "vega"]
+
+
+def drawn(spec: dict[str, Any]) -> Picture:
+    """Draw a Vega-Lite plot as SVG, on light and on dark ground."""
+    import vl_convert
+
+    title = str(spec.get("title", {}).get("text", ""))
+    light = vl_convert.vegalite_to_svg(spec, config={"background": None})
+    dark = vl_convert.vegalite_to_svg(spec, config=DARK)
+    uris = [data_uri("image/svg+xml", svg.encode()) for svg in (light, dark)]
+    return Picture(title, in_words(title, spec), *uris)
+
+
+def in_words(title: str, spec: Mapping[str, Any]) -> str:
+    """Say what a plot of a table shows: the confusion matrix's counts, or how far each number in it ranges."""
+    values: list[dict[str, Any]] = spec["data"]["values"]
+    if "predicted" in values[0]:
+        counts: dict[tuple[str, ...], int] = {}
+        for value in values:
+            pair = (value["rev"], value["true"], value["predicted"])
+            counts[pair] = counts.get(pair, 0) + 1
+        many = len({value["rev"] for value in values}) > 1
+        return f"{title}: " + "; ".join(
+            f"{f'{rev}: ' if many else ''}true {true}, predicted {guess}: {n}"
+            for (rev, true, guess), n in counts.items()
+        )
+    series: dict[str, list[float]] = {}
+    for value in values:
+        group = ", ".join(str(value[key]) for key in ("rev", "filename", "class") if value.get(key))
+        for key, text in value.items():
+            if key not in {"rev", "filename", "class", "point", "step"}:
+                series.setdefault(f"{group}: {key}", []).append(float(text))
+    ranges = (f"{name} from {min(own):.4g} to {max(own):.4g}, at last {own[-1]:.4g}" for name, own in series.items())
+    return f"{title}. {'; '.join(ranges)}"
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """Return content as an address that holds it."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def number(value: object) -> str:
+    """Show a number with four decimals, and anything else as it is."""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    run(main, exclusive=True)

@@ -1,0 +1,1 @@
+"""A set of drawn ants and bees, for where no photographs can be fetched."""
