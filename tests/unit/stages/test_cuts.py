@@ -106,6 +106,6 @@ def test_every_strategy(drawn_images: Path, strategy: str, block: dict[str, Any]
 
 
 def test_a_misspelt_layer_gets_the_layers_that_there_are(drawn_images: Path) -> None:
-    sentence = r"resnet18 has no layer 'layr3' below its head; did you mean layer3\? there are: pixels, stem, layer1,"
+    sentence = r"resnet18 has no layer 'layr3' below its head; did you mean 'layer3'\? there are: pixels, stem, layer1,"
     with pytest.raises(InputError, match=sentence):
         run("svm", {"freeze": "layr3"})

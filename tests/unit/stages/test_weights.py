@@ -212,5 +212,5 @@ def test_wrong_hash(weights: Path, in_tmp_path: Path) -> None:
 def test_neither_name_nor_file(in_tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none of resnet18's weights .IMAGENET1K_V1"):
         pretrained(block(Path("IMAGENET1K_V9")))
-    with pytest.raises(InputError, match=r"no 'resnet81'; did you mean resnet18"):
+    with pytest.raises(InputError, match=r"no 'resnet81'; did you mean 'resnet18'"):
         pretrained(block(Path("IMAGENET1K_V1"), name="resnet81"))

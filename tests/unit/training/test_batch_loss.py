@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
+import pytest
 import torch
 
-from stages.training.batch_loss import BatchLoss
+from stages.training.batch_loss import BatchLoss, Hinge
 from stages.training.losses import SMOOTHING, hinge
 
 
@@ -13,7 +16,26 @@ def test_the_hinge_loss_that_trains_by_epochs_is_the_one_that_is_smoothed() -> N
     random = np.random.default_rng(0)
     logits, labels = random.normal(size=(50, 4)).astype(np.float32), random.integers(4, size=50)
     weights = np.array([1, 2, 3, 4], np.float32)
-    exact = BatchLoss("hinge", torch.from_numpy(weights))(torch.from_numpy(logits), torch.from_numpy(labels))
+    found = BatchLoss("hinge", torch.from_numpy(weights))(torch.from_numpy(logits), torch.from_numpy(labels))
     smoothed, _ = hinge(logits, labels)
-    difference = float(np.average(smoothed, weights=weights[labels])) - float(exact)
-    assert 0 <= difference <= SMOOTHING / 2
+    assert float(found) == pytest.approx(np.average(smoothed, weights=weights[labels]), rel=1e-6)
+    # Crammer and Singer's, by its definition: the largest of the other classes' margins.
+    own = logits[np.arange(50), labels][:, None]
+    exact = (logits - own + 1 - np.eye(4)[labels]).max(axis=1)
+    assert 0 <= float(found) - np.average(exact, weights=weights[labels]) <= SMOOTHING / 2
+
+
+def test_pytorch_differentiates_it() -> None:
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(20, 3, generator=random, dtype=torch.float64)
+    labels = torch.randint(3, (20,), generator=random)
+    logits.requires_grad_()
+    (Hinge.apply(logits, labels) * torch.arange(20)).sum().backward()
+    assert logits.grad is not None
+    step = 1e-3
+    for row, column in product(range(20), range(3)):
+        moved = logits.detach().repeat(2, 1, 1)
+        moved[0, row, column] += step
+        moved[1, row, column] -= step
+        above, below = (Hinge.apply(one, labels)[row] for one in moved)
+        assert float(logits.grad[row, column]) == pytest.approx(float(above - below) / (2 * step) * row, abs=0.01 * row)
