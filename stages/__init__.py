@@ -1,1 +1,1 @@
-"""Transfer learning as a DVC pipeline: dvc.yaml tells the story, one module here tells each part of it."""
+"""Transfer learning as a DVC pipeline: dvc.yaml lists the stages, and each is a module here."""

@@ -1,4 +1,4 @@
-"""Stage 6: what the model makes of the test pictures, `val`, which nothing before has looked at."""
+"""Stage 6: evaluate the model on the test pictures, `val`, which played no part in training."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def compute_logits(params: Params, card: Card, split: StoredSplit, ranks: Ranks) -> NDArray[np.float32]:
-    """Return (pictures, classes): the layers above the cut on the stored inputs, the plain view."""
+    """Return the logits of the layers above the cut on the plain views of a split, (pictures, classes)."""
     file = MODEL / "model.safetensors"
     if card.head_only:
         tensors = load_file(file)

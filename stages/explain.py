@@ -1,4 +1,4 @@
-"""Stage 7: what the network was shown, where it erred and was least sure, and what in the pictures it went by."""
+"""Stage 7: draw training views, mistakes and doubtful predictions, with what each prediction depends on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHOWN = 12  # test pictures on each of the others
 
 
 def main() -> None:
-    """Print three sheets of pictures to metrics/pictures."""
+    """Write three contact sheets to metrics/pictures."""
     params = load_params()
     card = Card.read(Path("data/model"))
     device = choose_device(params.device)
@@ -45,24 +45,24 @@ def main() -> None:
         first = chosen[:SHOWN]
         which = f"; the {len(first)} {order} confident of them" if len(first) < len(chosen) else ""
         title = f"{kind}: {len(chosen)} of {len(rows)} test pictures{which}"
-        tiles = explained(network, card, first, device)
+        tiles = explain_predictions(network, card, first, device)
         print_sheet(sheets / f"{name}.jpg", f"{title}. Orange: what the prediction went by", tiles, columns=4)
         print(title)
 
 
 def samples(split: StoredSplit, card: Card) -> tuple[list[Tile], str]:
-    """Return some training pictures of each class, in views that training has seen: plain, then augmented."""
+    """Return tiles of some training pictures of each class, in views used in training, and the sheet's title."""
     assert card.strategy is not None
     strategy, preprocessing = card.strategy, card.preprocessing
     ranges = strategy["views"] or strategy["augment"]
-    last = min(VIEWS, ranges.get("count", strategy.get("epochs", 0) + 1))
+    n_views = min(VIEWS, ranges.get("count", strategy.get("epochs", 0) + 1))
     augment = Augment(**{name: ranges[name] for name in Augment.model_fields})
     tiles = []
     for number in evenly(split.labels, SAMPLES):
         path = Path("data/images/train", split.names[number])
         square = torch.from_numpy(decoding.square(path, preprocessing).copy())[None]
-        # Drawn from the same numbers as in `features`, or in epoch 1, 2, ... of `train`.
-        draws = (view_draws(strategy["seed"], view, [number]) for view in range(1, last))
+        # The seeds are those of `features`, or of epoch 1, 2, ... in `train`.
+        draws = (view_draws(strategy["seed"], view, [number]) for view in range(1, n_views))
         augmented = (training_view(square, preprocessing, augment, draw) for draw in draws)
         pictures = [pixels(view[0], preprocessing) for view in (evaluation_view(square, preprocessing), *augmented)]
         tiles.append(Tile(pictures, (card.classes[split.labels[number]], split.names[number])))
@@ -71,19 +71,21 @@ def samples(split: StoredSplit, card: Card) -> tuple[list[Tile], str]:
 
 
 def evenly(labels: NDArray[np.int64], n: int) -> list[int]:
-    """Return at most `n` positions in `labels`: as many of each class, or one of each of `n` classes."""
+    """Return at most `n` positions in `labels`: equally many of each class, or one each of `n` classes."""
     classes = np.unique(labels)
     classes = classes[np.unique(np.linspace(0, len(classes) - 1, min(n, len(classes))).round().astype(int))]
-    found: list[int] = []
+    positions: list[int] = []
     for label in classes:
-        own = np.flatnonzero(labels == label)
-        places = np.linspace(0, len(own) - 1, min(len(own), n // len(classes)))
-        found += own[np.unique(places.round().astype(int))].tolist()
-    return found
+        members = np.flatnonzero(labels == label)
+        spread = np.linspace(0, len(members) - 1, min(len(members), n // len(classes)))
+        positions += members[np.unique(spread.round().astype(int))].tolist()
+    return positions
 
 
-def explained(network: torch.nn.Module, card: Card, rows: Sequence[Prediction], device: torch.device) -> list[Tile]:
-    """Return each test picture beside itself, orange where the network found what speaks for its prediction."""
+def explain_predictions(
+    network: torch.nn.Module, card: Card, rows: Sequence[Prediction], device: torch.device
+) -> list[Tile]:
+    """Return tiles of test pictures, each beside its Grad-CAM: orange where something supports the prediction."""
     if not rows:
         return []
     preprocessing = card.preprocessing

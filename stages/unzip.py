@@ -1,4 +1,4 @@
-"""Stage 2: the decodable pictures of the zip, as data/images/{train,val}/<class>/<picture>."""
+"""Stage 2: unzip the pictures that can be decoded to data/images/{train,val}/<class>/<picture>."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from stages.program.threads import in_order
 
 @dataclass
 class Candidate:
-    """A file of the zip that may be a picture: where it belongs, and what came of it."""
+    """A file of the zip that may be a picture: its place in data/images, or why it is left out."""
 
     member: Member
-    split: str  # "" until it is chosen, where the zip has none
-    label: str  # its class; "" beside the class folders
+    split: str  # "" until it is chosen, where the zip has no split
+    label: str  # the class; "" beside the class folders
     name: PurePosixPath  # relative to the class's folder
-    problem: str | None = None  # why it is left out
-    missed: bool = False  # whether somebody might miss it then
+    problem: str | None = None  # why the file is left out
+    missed: bool = False  # whether it counts for data.max_bad_fraction then
     sha256: str = ""
 
     def leave_out(self, reason: str) -> None:
-        """Leave it out as no picture; it is missed if its name says that it should have been one."""
+        """Leave the file out as no picture; it is missed if its name says that it should have been one."""
         self.problem, self.missed = reason, picture_like(self.name)
 
 
 def main() -> None:
-    """Unzip data/raw/dataset.zip into data/images, and count what it held in metrics/data.json."""
+    """Unzip data/raw/dataset.zip into data/images, and write its counts to metrics/data.json."""
     summary = unzip(Path("data/raw/dataset.zip"), Path("data/images"), load_params().data)
     write_json(Path("metrics/data.json"), summary)
     for split in SPLITS:
@@ -62,26 +62,26 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
 
     Returns:
         {"train": {"pictures": n, "classes": {class: n, ...}}, "val": ..., "left_out": [{"file", "reason"}, ...]},
-        "split": {"val_fraction", "val_seed"} where it was made here, and where there are such pictures, byte for byte:
-        "train_copies", more of one in train, and "val_also_in_train".
+        "split": {"val_fraction", "val_seed"} where the split was made here; and where there are copies, byte for byte,
+        "train_copies", their number in train, and "val_also_in_train".
 
     Raises:
         InputError: not a zip, damaged, hostile, no classes, a class without pictures, or too many that are broken.
 
     """
     with Archive(archive, data.limits) as zipped, replacing(target) as temporary:
-        found = find_class_folders([m.path for m in zipped.members if m.visible and not m.irregular])
-        candidates = list(_candidates(zipped.members, found, data.exclude))
+        folders = find_class_folders([m.path for m in zipped.members if m.visible and not m.irregular])
+        candidates = list(_candidates(zipped.members, folders, data.exclude))
         wanted = [candidate for candidate in candidates if candidate.problem is None]
         zipped.check_sizes(candidate.member for candidate in wanted)
         incoming = temporary / "incoming"
         incoming.mkdir(parents=True)
         files = _extract(zipped, wanted, incoming)
 
-        _check_classes(found, candidates)
+        _check_classes(folders, candidates)
         _check_missed(candidates, data.max_bad_fraction)
         pictures = [candidate for candidate in wanted if candidate.problem is None]
-        if not found.split:
+        if not folders.split:
             contents = [(picture.label, picture.sha256) for picture in pictures]
             chosen = choose_val(contents, data.val_fraction, data.val_seed)
             for picture, is_val in zip(pictures, chosen, strict=True):
@@ -92,21 +92,21 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 file.replace(path)
         incoming.rmdir()
-    of_train = Counter(picture.sha256 for picture in pictures if picture.split == "train")
+    in_train = Counter(picture.sha256 for picture in pictures if picture.split == "train")
     copies = {
-        "train_copies": of_train.total() - len(of_train),
-        "val_also_in_train": sum(picture.sha256 in of_train for picture in pictures if picture.split == "val"),
+        "train_copies": in_train.total() - len(in_train),
+        "val_also_in_train": sum(picture.sha256 in in_train for picture in pictures if picture.split == "val"),
     }
     left_out = [{"file": str(c.member.path), "reason": c.problem} for c in candidates if c.problem is not None]
-    made = {} if found.split else {"split": {"val_fraction": data.val_fraction, "val_seed": data.val_seed}}
-    counts = {split: _counts(pictures, split) for split in SPLITS}
-    return {**counts, **made, **{name: n for name, n in copies.items() if n}, "left_out": left_out}
+    choice = {} if folders.split else {"split": {"val_fraction": data.val_fraction, "val_seed": data.val_seed}}
+    counts = {split: _count(pictures, split) for split in SPLITS}
+    return {**counts, **choice, **{name: n for name, n in copies.items() if n}, "left_out": left_out}
 
 
-def _candidates(members: Sequence[Member], found: ClassFolders, exclude: Sequence[str]) -> Iterator[Candidate]:
-    """Every file in a class folder, and every picture or archive beside one; what is known to be none is marked so."""
+def _candidates(members: Sequence[Member], folders: ClassFolders, exclude: Sequence[str]) -> Iterator[Candidate]:
+    """Yield each file in a class folder, and each picture or archive beside one; known problems are noted in it."""
     for member in members:
-        place = found.place(member.path)
+        place = folders.place(member.path)
         is_archive = member.visible and member.path.suffix.lower() in ARCHIVES
         if place is None and not is_archive:
             continue
@@ -129,7 +129,7 @@ def _candidates(members: Sequence[Member], found: ClassFolders, exclude: Sequenc
 
 
 def _extract(zipped: Archive, wanted: Sequence[Candidate], folder: Path) -> list[Path]:
-    """Write each file under a number, since not every name is a picture's yet; keep those that can be decoded."""
+    """Write each file under a number, until it is known to be a picture, and remove those that cannot be decoded."""
     files = [folder / str(number) for number in range(len(wanted))]
 
     def extract(candidate: Candidate, file: Path) -> None:
@@ -144,35 +144,35 @@ def _extract(zipped: Archive, wanted: Sequence[Candidate], folder: Path) -> list
     return files
 
 
-def _check_classes(found: ClassFolders, candidates: Sequence[Candidate]) -> None:
-    splits = SPLITS if found.split else ("",)
+def _check_classes(folders: ClassFolders, candidates: Sequence[Candidate]) -> None:
+    splits = SPLITS if folders.split else ("",)
     places = {split: {c.label for c in candidates if c.split == split and c.label} for split in splits}
-    if found.split and places["train"] != places["val"]:
-        odd = ", ".join(sorted(places["train"] ^ places["val"]))
-        raise InputError(f"the zip's train/ and val/ have different classes ({odd} in one only); give both the same")
-    if len(found.classes) < 2:
-        raise InputError(f"the zip has 1 class ({', '.join(found.classes)}); two or more are needed")
+    if folders.split and places["train"] != places["val"]:
+        extra = ", ".join(sorted(places["train"] ^ places["val"]))
+        raise InputError(f"the zip's train/ and val/ have different classes ({extra} in one only); give both the same")
+    if len(folders.classes) < 2:
+        raise InputError(f"the zip has 1 class ({', '.join(folders.classes)}); two or more are needed")
     usable = {(c.split, c.label) for c in candidates if c.problem is None}
     for split in splits:
-        for label in sorted(found.classes):
+        for label in sorted(folders.classes):
             if (split, label) not in usable:
-                where = f"{split}/{label}" if split else label
-                raise InputError(f"no file in the zip's {where}/ is a picture that can be decoded")
+                folder = f"{split}/{label}" if split else label
+                raise InputError(f"no file in the zip's {folder}/ is a picture that can be decoded")
 
 
-def _check_missed(candidates: Sequence[Candidate], most: float) -> None:
+def _check_missed(candidates: Sequence[Candidate], max_fraction: float) -> None:
     missed = [c for c in candidates if c.missed]
     n = len(missed) + sum(c.problem is None for c in candidates)
-    if len(missed) > most * n:
+    if len(missed) > max_fraction * n:
         first = ", ".join(f"{str(c.member.path)!r} ({c.problem})" for c in missed[:3])
         more = ", ..." if len(missed) > 3 else ""
         raise InputError(
-            f"{len(missed)} of {n} pictures cannot be used, more than data.max_bad_fraction ({most:g}) allows: "
+            f"{len(missed)} of {n} pictures cannot be used, more than data.max_bad_fraction ({max_fraction:g}) allows: "
             f"{first}{more}; mend them, name them in data.exclude, or raise it"
         )
 
 
-def _counts(pictures: Sequence[Candidate], split: str) -> dict[str, Any]:
+def _count(pictures: Sequence[Candidate], split: str) -> dict[str, Any]:
     classes = Counter(picture.label for picture in pictures if picture.split == split)
     return {"pictures": classes.total(), "classes": dict(sorted(classes.items()))}
 

@@ -1,4 +1,4 @@
-"""Stage 3: the weights that the network starts from, verified, as safetensors."""
+"""Stage 3: fetch and verify the weights that the network starts from, and store them as safetensors."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ from stages.program.params import Backbone, load_params
 from stages.program.running import run
 from stages.sources.fetch import fetch, local_path
 
-MOST = 10  # GiB that a server may send; the largest that torchvision names has 1.3
-
+MAX_GIB = 10  # that a server may send; torchvision's largest weights have 1.3
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def main() -> None:
-    """Write data/weights: the backbone without its head, and a card that says what it is."""
+    """Write data/weights: the backbone's weights without its head, and its card."""
     params = load_params()
     name, init = params.backbone.name, params.chosen.init
     torch.manual_seed(init_seed(init))
@@ -47,15 +46,15 @@ def main() -> None:
 
 
 def init_seed(init: str) -> int:
-    """Return what random weights are drawn from: N of "random:N", 0 where it is not given."""
+    """Return the seed of random weights: N of "random:N", or 0."""
     return int(init.partition(":")[2] or 0)
 
 
 def pretrained(block: Backbone) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Fetch what `backbone.weights` names.
+    """Fetch the weights that `backbone.weights` names.
 
     Returns:
-        Its state dict, checked against the architecture, and what it is: its sha256, and its name if it has one.
+        Their state dict, checked against the architecture, and their origin: the sha256, and the published name if any.
 
     """
     known = published(block.name)
@@ -66,10 +65,10 @@ def pretrained(block: Backbone) -> tuple[dict[str, torch.Tensor], dict[str, str]
         raise InputError(
             f"backbone.weights is {sources[0]}: no file, no URL and none of {block.name}'s weights ({', '.join(known)})"
         )
-    file = Path("data/raw/weights")  # stays if its hash is set: another strategy runs this stage again
+    file = Path("data/raw/weights")  # kept if its hash is set, for the next strategy that runs this stage
     digest, source = sha256_of(file) if sha256 and file.is_file() else "", sources[0]
     if not sha256 or not digest.startswith(sha256):
-        digest, source = fetch(sources, file, sha256, param="backbone.weights", gib=MOST)
+        digest, source = fetch(sources, file, sha256, param="backbone.weights", gib=MAX_GIB)
     try:
         state = canonical(read(file, source), block.name)
         check_state(state, block.name, f"backbone.weights ({without_secrets(source)})")
@@ -79,16 +78,16 @@ def pretrained(block: Backbone) -> tuple[dict[str, torch.Tensor], dict[str, str]
     if sha256 is None:
         file.unlink()
         print(f"any file was accepted; to pin this one, set backbone.sha256 to {digest}")
-    # By what they are, not where they came from: another mirror or path would make all that follows stale.
-    called = [name for name, entry in known.items() if entry.sha256 and digest.startswith(entry.sha256)]
-    return state, {"init": "pretrained", "sha256": digest} | ({"weights": called[0]} if called else {})
+    # Named by hash, not by source: another mirror or path should not make the later stages run again.
+    matches = [name for name, entry in known.items() if entry.sha256 and digest.startswith(entry.sha256)]
+    return state, {"init": "pretrained", "sha256": digest} | ({"weights": matches[0]} if matches else {})
 
 
 def read(file: Path, source: str) -> dict[str, torch.Tensor]:
     """Read a state dict from safetensors, or from PyTorch's own format without running code from it.
 
-    Which of them it is, the first bytes tell. The state dict may lie under "state_dict" or "model" in a checkpoint, and
-    be that of a DataParallel ("module." before each name).
+    The first bytes tell the format. The state dict may lie under "state_dict" or "model" in a checkpoint, and may be
+    that of a DataParallel ("module." before each name).
 
     Returns:
         Names to tensors on the CPU: float32, and the integers that count batch norm's batches.
@@ -97,30 +96,30 @@ def read(file: Path, source: str) -> dict[str, torch.Tensor]:
         InputError: it is another file, is damaged, or holds more than tensors.
 
     """
-    where = f"backbone.weights ({without_secrets(source)})"
+    subject = f"backbone.weights ({without_secrets(source)})"
     with file.open("rb") as opened:
         start = opened.read(64)
     safetensors = start[8:9] == b"{"
-    if not safetensors and not start.startswith((b"PK\3\4", b"\x80")):  # a zip, or a pickle as before PyTorch 1.6
-        raise InputError(f"{where} is no file of weights: it begins with {start[:16]!r}; check what it is")
+    if not safetensors and not start.startswith((b"PK\3\4", b"\x80")):  # a zip, or a pickle from before PyTorch 1.6
+        raise InputError(f"{subject} is no file of weights: it begins with {start[:16]!r}; check what it is")
     try:
         with warnings.catch_warnings(), hold_interrupts("weights are being read"):
             warnings.simplefilter("ignore")  # of kinds of tensors that are refused below
             content: Any = load_file(file) if safetensors else torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # there is hardly one that damaged bytes do not raise
+    except Exception:  # damaged bytes may raise almost any kind
         raise InputError(
-            f"{where} is no file of weights that can be read safely: it is damaged or cut off, or holds more than "
+            f"{subject} is no file of weights that can be read safely: it is damaged or cut off, or holds more than "
             "tensors; fetch it again, or save a model's state_dict()"
         ) from None
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not all(_is_name(key) and _is_whole(content[key]) for key in content):
-        raise InputError(f"{where} holds no state dict (names to dense tensors); save model.state_dict()")
+        raise InputError(f"{subject} holds no state dict (names to dense tensors); save model.state_dict()")
     for key, tensor in content.items():
         if tensor.dtype not in FLOATS and not key.endswith("num_batches_tracked"):
             kind = str(tensor.dtype).removeprefix("torch.")
-            raise InputError(f"{where} has {key} as {kind}, where floating-point numbers of 16 bits or more belong")
+            raise InputError(f"{subject} has {key} as {kind}, where floating-point numbers of 16 bits or more belong")
     parallel = all(key.startswith("module.") for key in content)
     return {
         key.removeprefix("module.") if parallel else key: tensor.float() if tensor.dtype in FLOATS else tensor
@@ -133,7 +132,7 @@ def _is_name(key: object) -> bool:
 
 
 def _is_whole(value: object) -> bool:
-    """Whether it is a tensor that has as many numbers as it says, one after the other."""
+    """Whether a value is a dense tensor on the CPU whose storage holds as many numbers as its shape says."""
     return (
         isinstance(value, torch.Tensor)
         and (value.layout, value.device.type, value.is_quantized) == (torch.strided, "cpu", False)

@@ -1,4 +1,4 @@
-"""`python -m tools.backbones` lists the networks, the names of their layers and their published weights."""
+"""List the networks, their layers and their published weights: `python -m tools.backbones`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def main() -> None:
             continue
         size = preprocessing(name, ["IMAGENET1K_V1"]).crop
         middle = [layer for layer in names if layer.startswith("layer")]
-        shown = ", ".join(layer for layer in names if layer not in middle[1:-1]).replace(
+        listed = ", ".join(layer for layer in names if layer not in middle[1:-1]).replace(
             middle[-1], f"... {middle[-1]}"
         )
-        print(f"{name}: {size} px; freeze: pixels, {shown}; weights: {weights}")
+        print(f"{name}: {size} px; freeze: pixels, {listed}; weights: {weights}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Take the model elsewhere: `python -m tools.export --format onnx|pt2|safetensors`, one file and a card beside it.
 
-Every format holds what turns a picture into the network's input: the metadata `preprocessing` (sides in pixels, and
-mean and standard deviation of RGB in [0, 1]) and `classes`, as JSON. The exported networks (onnx, pt2) take float32
-pictures (n, 3, crop, crop) prepared so, and give float32 probabilities (n, classes), for any n.
+Every format says how to turn a picture into the network's input, as JSON metadata: `preprocessing` (sides in pixels,
+mean and standard deviation of RGB in [0, 1]) and `classes`. The exported networks (onnx, pt2) take float32 pictures
+(n, 3, crop, crop) that are prepared so, and return float32 probabilities (n, classes), for any n.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from stages.program.running import run
 from tools import model_card
 from tools.predict import pictures_in
 
-CHECKED = 8  # pictures, at most
-TOLERANCE = 1e-4  # of a probability
-LOG_TOLERANCE = 1e-3  # of its logarithm: of 1e-9 and 1e-5 the difference is small, and one of them is wrong
-SMALLEST = 1e-6  # probability whose logarithm is looked at
+CHECKED = 8  # pictures at most, to check a file on
+TOLERANCE = 1e-4  # largest difference of a probability
+LOG_TOLERANCE = 1e-3  # largest difference of its logarithm: 1e-9 instead of 1e-5 is wrong, and differs little
+SMALLEST = 1e-6  # probability whose logarithm is compared
 Metadata = dict[str, str]
 State = dict[str, torch.Tensor]
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def main() -> None:
-    """Write the model in the format asked for, check it, and write a card."""
+    """Write the model in the requested format, check it, and write its model card."""
     arguments = command_line()
     target = Path(arguments.output or f"data/export/model.{arguments.format}")
     card = target.with_name("model_card.md")
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def command_line() -> argparse.Namespace:
-    """Return what was typed; `--help` says what can be."""
+    """Return the arguments of the command line; `--help` describes them."""
     parser = argparse.ArgumentParser(prog="python -m tools.export", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--format", choices=FORMATS, required=True, help="pt2: torch.export's")
     parser.add_argument("--model", default="data/model", help="the folder that the stage train wrote (%(default)s)")
@@ -67,22 +67,22 @@ def command_line() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def export(model: Path, target: Path, form: str, pictures: Path) -> tuple[float, int]:
-    """Write `target`, which gets its name only if it predicts what the network does.
+def export(model: Path, target: Path, format_name: str, pictures: Path) -> tuple[float, int]:
+    """Write the model to `target`, which gets its name only if it predicts what the network predicts.
 
     Returns:
-        The largest difference of a probability, and on how many pictures.
+        The largest difference of a probability, and the number of pictures compared.
 
     Raises:
         InputError: no model, no pictures, a package is missing, or the file does not predict the same.
 
     """
     card = Card.read(model)
-    write, read = FORMATS[form]
+    write, read = FORMATS[format_name]
     network = restore(card, len(card.classes), model / "model.safetensors")
     tensors = network.state_dict()
     state = {name: tensors[name].contiguous() for name in card.tensors_in_layers(tensors)}
-    batch = prepared(pictures, card.preprocessing)
+    batch = prepare_batch(pictures, card.preprocessing)
     whole = probabilities(network, card)
     with torch.inference_mode():
         expected = whole(batch).numpy()
@@ -94,29 +94,29 @@ def export(model: Path, target: Path, form: str, pictures: Path) -> tuple[float,
             write(whole, state, temporary, batch[:2].repeat(2, 1, 1, 1)[:2], metadata)
             predict = read(temporary, card)
         largest = 0.0
-        for rows in (slice(None), slice(1)):  # of any number of pictures
-            difference, of_logs = differences(predict(batch[rows].numpy()), expected[rows])
-            if not (difference <= TOLERANCE and of_logs <= LOG_TOLERANCE):
+        for rows in (slice(None), slice(1)):  # the exported network takes any number of pictures
+            difference, log_difference = differences(predict(batch[rows].numpy()), expected[rows])
+            if not (difference <= TOLERANCE and log_difference <= LOG_TOLERANCE):
                 raise InputError(
                     f"{target} was not kept: its probabilities differ by {difference:.2g} from the network's on "
-                    f"{pictures}, and their logarithms by {of_logs:.2g}; try another --format"
+                    f"{pictures}, and their logarithms by {log_difference:.2g}; try another --format"
                 )
             largest = max(largest, difference)
     return largest, len(batch)
 
 
-def differences(found: NDArray[np.float32], expected: NDArray[np.float32]) -> tuple[float, float]:
-    """Return the largest difference of probabilities, and of the logarithms of those that are not next to nothing."""
-    told = expected > SMALLEST
-    logs = np.log(np.maximum(found[told], SMALLEST / 10)) - np.log(expected[told])
-    return float(np.abs(found - expected).max()), float(np.abs(logs).max())
+def differences(predicted: NDArray[np.float32], expected: NDArray[np.float32]) -> tuple[float, float]:
+    """Return the largest differences of probabilities, and of the logarithms of those above SMALLEST."""
+    compared = expected > SMALLEST
+    logs = np.log(np.maximum(predicted[compared], SMALLEST / 10)) - np.log(expected[compared])
+    return float(np.abs(predicted - expected).max()), float(np.abs(logs).max())
 
 
-def prepared(pictures: Path, preprocessing: Preprocessing) -> torch.Tensor:
-    """Return the first few pictures in a folder, spread over those in it, as the network gets them."""
-    found = [path for path in pictures_in(pictures) if path.is_file()] if pictures.is_dir() else []
-    spread = islice(found, 0, None, max(1, len(found) // CHECKED))
-    usable = (path for path in spread if decoding.problem(path) is None)
+def prepare_batch(pictures: Path, preprocessing: Preprocessing) -> torch.Tensor:
+    """Return a few pictures of a folder, spread over all that are in it, as the network's input."""
+    paths = [path for path in pictures_in(pictures) if path.is_file()] if pictures.is_dir() else []
+    sample = islice(paths, 0, None, max(1, len(paths) // CHECKED))
+    usable = (path for path in sample if decoding.problem(path) is None)
     squares = [decoding.square(path, preprocessing) for path in islice(usable, CHECKED)]
     if not squares:
         raise InputError(f"there are no pictures in {pictures} to check the file on; name a folder with --pictures")
@@ -124,7 +124,7 @@ def prepared(pictures: Path, preprocessing: Preprocessing) -> torch.Tensor:
 
 
 def probabilities(network: nn.Module, card: Card) -> nn.Module:
-    """Return the model's chain of layers, ending in probabilities, in float32 throughout."""
+    """Return the model's chain of layers with a softmax at its end, in float32 throughout."""
     _, whole = cut_network(network, card, "pixels")
     plain = (nn.Sequential(*layer) if isinstance(layer, Float32) else layer for layer in whole)
     return nn.Sequential(*plain, nn.Softmax(dim=1)).eval().requires_grad_(requires_grad=False)
@@ -149,27 +149,27 @@ def write_onnx(whole: nn.Module, state: State, path: Path, example: torch.Tensor
 
 
 def read_onnx(path: Path, card: Card) -> Predict:  # noqa: ARG001
-    """Return the graph as ONNX Runtime computes it."""
+    """Return a function that runs an ONNX graph with ONNX Runtime."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
 
     def predict(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        (found,) = session.run(["probabilities"], {"pictures": np.ascontiguousarray(pictures)})
-        return np.asarray(found)
+        (output,) = session.run(["probabilities"], {"pictures": np.ascontiguousarray(pictures)})
+        return np.asarray(output)
 
     return predict
 
 
 def write_pt2(whole: nn.Module, state: State, path: Path, example: torch.Tensor, metadata: Metadata) -> None:  # noqa: ARG001
-    """Write what `torch.export` makes of it; `torch.export.load` reads it without this project."""
+    """Write the program of `torch.export`, which `torch.export.load` reads without this project."""
     program = torch.export.export(whole, (example,), dynamic_shapes=({0: torch.export.Dim("n")},))
     with path.open("wb") as file:
         torch.export.save(program, file, extra_files=dict(metadata))
 
 
 def read_pt2(path: Path, card: Card) -> Predict:  # noqa: ARG001
-    """Return the program as PyTorch runs it."""
+    """Return a function that runs an exported program with PyTorch."""
     with path.open("rb") as file:
         program = torch.export.load(file).module()
     return lambda pictures: np.asarray(program(torch.from_numpy(pictures)))
@@ -178,12 +178,12 @@ def read_pt2(path: Path, card: Card) -> Predict:  # noqa: ARG001
 def write_safetensors(
     whole: nn.Module, state: State, path: Path, example: torch.Tensor, metadata: Metadata  # noqa: ARG001
 ) -> None:  # fmt: skip
-    """Write the weights under the names of the architecture's own library."""
-    path.write_bytes(save(state, metadata))  # by save_file others on this machine could not read it
+    """Write the weights under the names that the architecture has in its own library."""
+    path.write_bytes(save(state, metadata))  # save_file would keep other users of this machine from reading it
 
 
 def read_safetensors(path: Path, card: Card) -> Predict:
-    """Return a network of that architecture with the weights of the file."""
+    """Return a function that runs the card's network with the weights of the file."""
     with safe_open(path, "pt") as file:
         classes = json.loads(file.metadata()["classes"])
     network = restore(card, len(classes), path)

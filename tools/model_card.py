@@ -1,4 +1,4 @@
-"""A model card in Markdown (Mitchell et al. 2019, arXiv:1810.03993): what it was made of, what it does, its limits."""
+"""A model card in Markdown (Mitchell et al. 2019, arXiv:1810.03993): data, training, results and limits."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tools.up_to_date import check_up_to_date
 
 
 def text(model: Path, file: Path) -> str:
-    """Return the card of an exported file.
+    """Return the model card of an exported file.
 
-    Counts and metrics are those of the pipeline in the current folder; for a model from elsewhere, or where the results
-    are not of this model, they are left out.
+    Counts and metrics are those of the pipeline in the current folder; they are left out for a model from elsewhere,
+    and where the results are those of another model.
     """
     card = Card.read(model)
     data, result, unknown = "", "", "Not known here"
@@ -53,16 +53,16 @@ def table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 
 def cell(value: object) -> str:
-    """Return text as Markdown that shows it as it is: no links, no pictures, no HTML, and nobody is notified."""
+    """Return a value escaped for Markdown, so that nothing in it is a link, a picture, HTML or a mention."""
     text = re.sub(r"[\\`*_\[\]!~|#]", r"\\\g<0>", " ".join(str(value).split()))
     return html.escape(text, quote=False).replace("@", "@<!-- -->").replace("://", ":<!-- -->//")
 
 
-def flattened(block: Any, name: str = "") -> list[tuple[str, Any]]:  # noqa: ANN401
+def flatten(block: Any, name: str = "") -> list[tuple[str, Any]]:  # noqa: ANN401
     """Return the leaves of nested dictionaries with their dotted names."""
     if not isinstance(block, dict):
         return [(name, block)]
-    return [leaf for key, value in block.items() for leaf in flattened(value, f"{name}.{key}" if name else str(key))]
+    return [leaf for key, value in block.items() for leaf in flatten(value, f"{name}.{key}" if name else str(key))]
 
 
 def _hashed(path: Path) -> tuple[str, int, str]:
@@ -91,7 +91,7 @@ def _training(card: Card) -> list[tuple[str, Any]]:
     start = [
         (key, getattr(card, key)) for key in ("architecture", "init", "weights", "sha256", "precision", "cut")
     ]  # fmt: skip
-    return [(key, value) for key, value in start if value is not None] + flattened(card.strategy or {}, "strategy")
+    return [(key, value) for key, value in start if value is not None] + flatten(card.strategy or {}, "strategy")
 
 
 def _results(result: dict[str, Any]) -> str:
@@ -102,8 +102,8 @@ def _results(result: dict[str, Any]) -> str:
         *((name, f"{result[name]:.4f}") for name in ("loss", "calibration_error", "macro_f1", "roc_auc")),
     ]
     by_class = [
-        (name, *(f"{one[key]:.4f}" for key in ("precision", "recall", "f1")), one["n"])
-        for name, one in result["classes"].items()
+        (name, *(f"{scores[key]:.4f}" for key in ("precision", "recall", "f1")), scores["n"])
+        for name, scores in result["classes"].items()
     ]
     return "\n\n".join(
         (table(("metric", "value"), rows), table(("class", "precision", "recall", "F1", "pictures"), by_class))

@@ -7,7 +7,7 @@ from stages.program.running import run
 
 
 def main() -> None:
-    """Say which strategy params.yaml chooses, or what is wrong with it."""
+    """Print the strategy that params.yaml chooses, or fail with what is wrong with it."""
     print(f"params.yaml can be used; strategy is {load_params().strategy}")
 
 

@@ -34,7 +34,7 @@ BATCH = 32  # pictures
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model makes of a picture: each class's probability."""
+    """A model's prediction for a picture: the probability of each class."""
 
     path: Path
     probabilities: dict[str, float]
@@ -46,41 +46,41 @@ class Prediction:
 
     @property
     def probability(self) -> float:
-        """That class's probability."""
+        """The probability of the most probable class."""
         return self.probabilities[self.label]
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file that is no picture, and why."""
+    """A file that cannot be read as a picture, and why."""
 
     path: Path
     reason: str
 
 
 def main() -> None:
-    """Print a line for each picture that the command line, or standard input, names."""
+    """Print the prediction for each picture that the command line or standard input names."""
     arguments = command_line()
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors=errors)  # names of files may be any bytes
+            stream.reconfigure(errors=errors)  # file names may hold any bytes
     model = Path(arguments.model)
     write = FORMATS[arguments.format](Card.read(model).classes)
     done = failed = 0
-    for found in predict(pictures(arguments.pictures), model, arguments.device):
+    for result in predict(pictures(arguments.pictures), model, arguments.device):
         done += 1
-        if isinstance(found, Prediction):
-            write(found)
+        if isinstance(result, Prediction):
+            write(result)
         else:
             failed += 1
             sys.stdout.flush()
-            print(f"predict: {one_line(found.path)}: {found.reason}", file=sys.stderr)
+            print(f"predict: {one_line(result.path)}: {result.reason}", file=sys.stderr)
     if failed:
         raise InputError(f"{failed} of {done} could not be read; the reasons are above")
 
 
 def command_line() -> argparse.Namespace:
-    """Return what was typed; `--help` says what can be."""
+    """Return the arguments of the command line; `--help` describes them."""
     parser = argparse.ArgumentParser(prog="python -m tools.predict", description=__doc__)
     parser.add_argument("pictures", nargs="+", help="files, folders (all pictures in them), globs; -: names from stdin")
     parser.add_argument("--model", default="data/model", help="the folder that the stage train wrote (%(default)s)")
@@ -92,8 +92,8 @@ def command_line() -> argparse.Namespace:
 def pictures(names: Iterable[str]) -> Iterator[Path]:
     """Yield the pictures that names stand for: files, folders, globs ("**" is any depth) and "-", standard input.
 
-    What is in a folder but by its name no picture, or hidden, is passed over. A name that stands for nothing is
-    yielded as it is, so that it is reported.
+    Files in a folder that are hidden, or no pictures by their names, are ignored. A name that stands for nothing is
+    yielded as a path, so that it is reported.
     """
     for name in names:
         if name == "-":
@@ -112,9 +112,9 @@ def pictures(names: Iterable[str]) -> Iterator[Path]:
 
 
 def pictures_in(folder: Path) -> Iterator[Path]:
-    """Yield the pictures in a folder and those in it, in order; the folder itself where there are none.
+    """Yield the pictures in a folder and its subfolders, in order; the folder itself where there are none.
 
-    Folders that cannot be read are yielded, too.
+    Folders that cannot be read are yielded last, so that they are reported.
     """
     unreadable: list[Path] = []
     pictures = (
@@ -134,10 +134,10 @@ def pictures_in(folder: Path) -> Iterator[Path]:
 def predict(
     paths: Iterable[Path], model: Path = Path("data/model"), device_name: str = "auto"
 ) -> Generator[Prediction | Unreadable, None, None]:
-    """Yield what the model makes of each picture, in order; memory does not grow with their number.
+    """Yield the prediction for each picture, in order; memory does not grow with their number.
 
     Args:
-        paths: of the pictures; taken as they are needed.
+        paths: the pictures' paths, taken as they are needed.
         model: the folder that the stage `train` wrote.
         device_name: as `device` in params.yaml.
 
@@ -149,16 +149,16 @@ def predict(
     network = restore(card, len(card.classes), model / "model.safetensors")
     network.to(device).to(memory_format=torch.channels_last)
     _, whole = cut_network(network, card, "pixels")
-    for batch in batches(decoded(paths, card.preprocessing)):
-        squares = [found for _, found in batch if not isinstance(found, str)]
+    for batch in batches(decode_all(paths, card.preprocessing)):
+        squares = [square for _, square in batch if not isinstance(square, str)]
         rows: Iterator[list[float]] = iter(())
         if squares:
             with torch.inference_mode(), autocast(device, card.precision):
                 logits = whole(evaluation_view(send(np.stack(squares), device), card.preprocessing))
                 rows = iter(torch.softmax(logits.double(), dim=1).tolist())
-        for path, found in batch:
-            if isinstance(found, str):
-                yield Unreadable(path, found)
+        for path, square in batch:
+            if isinstance(square, str):
+                yield Unreadable(path, square)
             else:
                 yield Prediction(path, dict(zip(card.classes, next(rows), strict=True)))
 
@@ -166,13 +166,16 @@ def predict(
 Decoded = tuple[Path, NDArray[np.uint8] | str]
 
 
-def decoded(paths: Iterable[Path], preprocessing: Preprocessing) -> Iterator[Decoded]:
-    """Decode in the background, in order and at most two batches ahead: each path with its square, or what is wrong."""
+def decode_all(paths: Iterable[Path], preprocessing: Preprocessing) -> Iterator[Decoded]:
+    """Start decoding pictures in the background; return each path with its square or what is wrong, in order.
+
+    At most two batches are decoded ahead.
+    """
 
     def decode(path: Path) -> NDArray[np.uint8] | str:
         try:
             if path.is_dir():
-                any(path.iterdir())  # which may not be allowed
+                any(path.iterdir())  # it may not be readable
                 return "there is no picture in this folder"
             if path.exists() and not path.is_file():
                 return "not a regular file"
@@ -181,14 +184,14 @@ def decoded(paths: Iterable[Path], preprocessing: Preprocessing) -> Iterator[Dec
             return "there is no such file"
         except PermissionError:
             return "there is no permission to read it"
-        except Exception as error:  # whatever a decoder says of bytes that are not its own
+        except Exception as error:  # decoders raise many kinds for damaged bytes
             return decoding.problem(path) or str(error)
 
     return in_order(lambda path: (path, decode(path)), paths, ahead=2 * BATCH)
 
 
 def batches(items: Iterable[Decoded]) -> Iterator[list[Decoded]]:
-    """Yield the items, BATCH at a time."""
+    """Yield the items in lists of BATCH."""
     batch: list[Decoded] = []
     for item in items:
         batch.append(item)
@@ -200,34 +203,38 @@ def batches(items: Iterable[Decoded]) -> Iterator[list[Decoded]]:
 
 
 def as_table(classes: Sequence[str]) -> Callable[[Prediction], None]:
-    """Class, probability, file: the only column without a known width comes last, so that lines need not wait."""
+    """Return a function that prints class, probability and file: the column of unknown width is the last."""
     width = max(map(len, classes))
 
-    def write(found: Prediction) -> None:
-        print(f"{found.label:{width}}  {found.probability:.3f}  {one_line(found.path)}")
+    def write(prediction: Prediction) -> None:
+        print(f"{prediction.label:{width}}  {prediction.probability:.3f}  {one_line(prediction.path)}")
 
     return write
 
 
 def as_json(classes: Sequence[str]) -> Callable[[Prediction], None]:  # noqa: ARG001
-    """An object a line, with every class's probability."""
+    """Return a function that prints an object a line, with every class's probability."""
 
-    def write(found: Prediction) -> None:
-        probabilities = {label: round(p, 6) for label, p in found.probabilities.items()}
-        line = {"picture": str(found.path), "predicted": found.label, "probability": round(found.probability, 6)}
+    def write(prediction: Prediction) -> None:
+        probabilities = {label: round(p, 6) for label, p in prediction.probabilities.items()}
+        line = {
+            "picture": str(prediction.path),
+            "predicted": prediction.label,
+            "probability": round(prediction.probability, 6),
+        }
         print(json.dumps(line | {"probabilities": probabilities}, ensure_ascii=False))
 
     return write
 
 
 def as_csv(classes: Sequence[str]) -> Callable[[Prediction], None]:
-    """A header, then a line a picture, with every class's probability in a column p_<class>."""
+    """Print a CSV header, and return a function that prints a row, with each class's probability in p_<class>."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(("picture", "predicted", "probability", *(f"p_{label}" for label in classes)))
 
-    def write(found: Prediction) -> None:
-        numbers = (found.probability, *found.probabilities.values())
-        writer.writerow((found.path, found.label, *(round(number, 6) for number in numbers)))
+    def write(prediction: Prediction) -> None:
+        numbers = (prediction.probability, *prediction.probabilities.values())
+        writer.writerow((prediction.path, prediction.label, *(round(number, 6) for number in numbers)))
 
     return write
 

@@ -22,12 +22,12 @@ from stages.program.errors import InputError
 from stages.program.extras import need_packages
 from stages.program.params import load_params, parse_params, read_params
 from stages.program.running import run
-from tools.model_card import cell, flattened
+from tools.model_card import cell, flatten
 from tools.up_to_date import check_up_to_date, dvc, output
 
-ROWS = 2000  # of the table of predictions, at most
-TOLD = ("accuracy", "accuracy_low", "accuracy_high", "loss", "calibration_error", "macro_f1", "roc_auc")
-# What the sheets of the stage `explain` show, for those who cannot see them.
+ROWS = 2000  # at most, of the table of predictions
+REPORTED = ("accuracy", "accuracy_low", "accuracy_high", "loss", "calibration_error", "macro_f1", "roc_auc")
+# Alternative text of the sheets of the stage `explain`.
 SHEETS = {
     "samples": "Training pictures, each in its plain view and in augmented ones",
     "mistakes": "Test pictures that were mistaken, each beside itself with what the prediction went by in orange",
@@ -42,7 +42,7 @@ DARK = {"background": None, "style": {"guide-label": {"fill": "#ddd"}, "guide-ti
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the page: data URIs for a light and a dark ground, and words for those who cannot see it."""
+    """A picture of the page: data URIs for a light and a dark background, and its alternative text."""
 
     title: str
     words: str
@@ -59,12 +59,12 @@ def main() -> None:
     if arguments.against.startswith("-"):
         raise InputError(f"--against is {arguments.against!r}, which is no commit")
     need_packages("report", "jinja2", "vl_convert", what="the report")
-    for path in write(gathered(arguments.against), Path(arguments.output)):
+    for path in write(collect_content(arguments.against), Path(arguments.output)):
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 
 def write(content: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write both forms of the report into a folder."""
+    """Write the report into a folder, as a page and as a comment, and return the two paths."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -80,8 +80,8 @@ def write(content: Mapping[str, Any], folder: Path) -> list[Path]:
     return written
 
 
-def gathered(against: str) -> dict[str, Any]:
-    """Return all that the report tells: params, metrics, pictures, predictions, and how they differ from a commit's."""
+def collect_content(against: str) -> dict[str, Any]:
+    """Return the content of the report: params, metrics, pictures, predictions, and changes since a commit."""
     params, result = load_params(), read_json(Path("metrics/evaluate.json"))
     check_up_to_date("explain")
     changed_metrics = dvc("metrics", "diff", "--json", against).get("metrics/evaluate.json", {})
@@ -93,8 +93,8 @@ def gathered(against: str) -> dict[str, Any]:
         "result": result,
         "data": read_json(Path("metrics/data.json")),
         "train": read_json(Path("metrics/train/metrics.json")),
-        "told": [(name, result[name], changed_metrics.get(name, {})) for name in TOLD if name in result],
-        "settings": flattened(chosen(content, params.strategy)),
+        "metrics": [(name, result[name], changed_metrics.get(name, {})) for name in REPORTED if name in result],
+        "settings": flatten(select_strategy(content, params.strategy)),
         "changed": [(name, change.get("old"), change.get("new")) for name, change in changed_params.items()],
         "plots": plots(against if changed_metrics else None),
         "sheets": sheets(rows),
@@ -110,20 +110,20 @@ def gathered(against: str) -> dict[str, Any]:
     }
 
 
-def chosen(content: dict[str, Any], strategy: str) -> dict[str, Any]:
-    """Return params.yaml without the strategies that were not run."""
+def select_strategy(content: dict[str, Any], strategy: str) -> dict[str, Any]:
+    """Return the content of params.yaml without the strategies that were not run."""
     return content | {"strategies": {strategy: content["strategies"][strategy]}}
 
 
 def commands(commit: str, content: Mapping[str, Any]) -> list[str]:
-    """Return what to type, in a clone of the repository, to get the same."""
-    there = dict(flattened(parse_params(output("git", "show", f"{commit}:./params.yaml"), f"{commit}:params.yaml")))
+    """Return the commands that reproduce the results in a clone of the repository."""
+    committed = dict(flatten(parse_params(output("git", "show", f"{commit}:./params.yaml"), f"{commit}:params.yaml")))
     settings = [
-        f"{'' if name in there else '+'}{name}={for_hydra(value)}"
-        for name, value in flattened(content)
-        if name not in there or there[name] != value
+        f"{'' if name in committed else '+'}{name}={for_hydra(value)}"
+        for name, value in flatten(content)
+        if name not in committed or committed[name] != value
     ]
-    options = [f"--set-param {quoted(setting)}" for setting in settings]
+    options = [f"--set-param {quote(setting)}" for setting in settings]
     lines = [f"git checkout {commit}", " \\\n    ".join(["dvc exp run", *options]) if options else "dvc repro"]
     path = Path(content["data"]["path"])
     if path.is_file() or any(files_below(path)):
@@ -132,63 +132,65 @@ def commands(commit: str, content: Mapping[str, Any]) -> list[str]:
 
 
 def for_hydra(value: object) -> str:
-    """Return a param as `--set-param` takes it: a backslash is itself there, but before a quotation mark."""
+    """Return a param's value as `--set-param` takes it; backslashes are escaped before quotation marks only."""
     if isinstance(value, list):
         return f"[{','.join(map(for_hydra, value))}]"
     if isinstance(value, str):
-        return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + found[2].replace('"', '\\"'), value) + '"'
+        return '"' + re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + match[2].replace('"', '\\"'), value) + '"'
     return json.dumps(value)
 
 
-def quoted(text: str) -> str:
-    """Return a word for the shell."""
+def quote(text: str) -> str:
+    """Return text quoted for the shell."""
     return "'" + text.replace("'", "'\\''") + "'"
 
 
 def predictions() -> list[Prediction]:
-    """Return what was predicted: mistakes first, the most confident before; then the least confident."""
+    """Return the predictions: mistakes, the most confident first; then right ones, the least confident first."""
     rows = read_predictions()
     return sorted(rows, key=lambda row: (row.right, row.probability if row.right else -row.probability))
 
 
 def sheets(rows: Sequence[Prediction]) -> list[Picture]:
     """Return the sheets of the stage `explain`."""
-    wrong = sum(not row.right for row in rows)
-    shown = {"mistakes": rows[:wrong][:12], "doubts": rows[wrong:][:12]}
-    found = []
+    n_misclassified = sum(not row.right for row in rows)
+    tiles = {"mistakes": rows[:n_misclassified][:12], "doubts": rows[n_misclassified:][:12]}
+    pictures = []
     for name, words in SHEETS.items():
-        listed = "; ".join(
+        captions = "; ".join(
             f"{row.picture}, predicted {row.predicted} {row.probability:.6f}, true {row.true}"
-            for row in shown.get(name, ())
+            for row in tiles.get(name, ())
         )
         uri = data_uri("image/jpeg", Path(f"metrics/pictures/{name}.jpg").read_bytes())
-        found.append(Picture(name.capitalize(), f"{words}: {listed or 'none'}" if name in shown else words, uri, uri))
-    return found
+        pictures.append(
+            Picture(name.capitalize(), f"{words}: {captions or 'none'}" if name in tiles else words, uri, uri)
+        )
+    return pictures
 
 
 def plots(against: str | None) -> list[Picture]:
-    """Return the plots that DVC draws of tables, with those of a commit in them where there is one to compare with."""
+    """Return the plots that DVC draws of tables, with the tables of the commit `against` in them, if any."""
     with TemporaryDirectory() as folder:  # DVC writes pictures there
         command = ("diff", against) if against else ("show",)
-        shown = dvc("plots", *command, "--json", "--out", folder)["data"]
-    # The tables of single curves are left out: they are in the plots that have names.
-    chosen_ones = (drawings for name, drawings in shown.items() if not name.startswith("metrics/train/plots/"))
-    return [drawn(one["content"]) for drawings in chosen_ones for one in drawings if one["type"] == "vega"]
+        data = dvc("plots", *command, "--json", "--out", folder)["data"]
+    # Tables of single curves are left out: the plots that dvc.yaml names show them.
+    named = (drawings for name, drawings in data.items() if not name.startswith("metrics/train/plots/"))
+    return [draw_plot(drawing["content"]) for drawings in named for drawing in drawings if drawing["type"] == "vega"]
 
 
-def drawn(spec: dict[str, Any]) -> Picture:
-    """Draw a Vega-Lite plot as SVG, on light and on dark ground."""
+def draw_plot(spec: dict[str, Any]) -> Picture:
+    """Draw a Vega-Lite plot as SVG, on a light and on a dark background."""
     import vl_convert
 
     title = str(spec.get("title", {}).get("text", ""))
     light = vl_convert.vegalite_to_svg(spec, config={"background": None})
     dark = vl_convert.vegalite_to_svg(spec, config=DARK)
     uris = [data_uri("image/svg+xml", svg.encode()) for svg in (light, dark)]
-    return Picture(title, in_words(title, spec), *uris)
+    return Picture(title, describe_plot(title, spec), *uris)
 
 
-def in_words(title: str, spec: Mapping[str, Any]) -> str:
-    """Say what a plot of a table shows: the confusion matrix's counts, or how far each number in it ranges."""
+def describe_plot(title: str, spec: Mapping[str, Any]) -> str:
+    """Return a plot's alternative text: the counts of a confusion matrix, or the range of each number."""
     values: list[dict[str, Any]] = spec["data"]["values"]
     if "predicted" in values[0]:
         counts: dict[tuple[str, ...], int] = {}
@@ -206,17 +208,20 @@ def in_words(title: str, spec: Mapping[str, Any]) -> str:
         for key, text in value.items():
             if key not in {"rev", "filename", "class", "point", "step"}:
                 series.setdefault(f"{group}: {key}", []).append(float(text))
-    ranges = (f"{name} from {min(own):.4g} to {max(own):.4g}, at last {own[-1]:.4g}" for name, own in series.items())
+    ranges = (
+        f"{name} from {min(numbers):.4g} to {max(numbers):.4g}, at last {numbers[-1]:.4g}"
+        for name, numbers in series.items()
+    )
     return f"{title}. {'; '.join(ranges)}"
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """Return content as an address that holds it."""
+    """Return content as a data URI."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def number(value: object) -> str:
-    """Show a number with four decimals, and anything else as it is."""
+    """Return a float with four decimals, and any other value as text."""
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 

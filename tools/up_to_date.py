@@ -1,4 +1,4 @@
-"""Ask DVC whether what is in metrics/ is what a run would come to now."""
+"""Ask DVC whether the results in metrics/ are up to date."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from stages.program.params import load_params
 
 
 def check_up_to_date(stage: str) -> None:
-    """Check that a stage, and those before it, would come to what is there now, as DVC has noted it in dvc.lock.
+    """Check that nothing has changed since a stage, and the stages before it, ran, according to dvc.lock.
 
-    What is not here, as in a clone without its cache, has not changed, nor has the code; pictures of your own in
-    data/own do not count, since git does not take them along.
+    Missing files, as in a clone without its cache, do not count as changes, nor does the code, nor do your own pictures
+    in `data.path`, which are not in git.
 
     Raises:
-        InputError: with what was changed after the stages ran.
+        InputError: params or files have changed since; it names them.
 
     """
-    own = load_params().data.path
+    data_path = load_params().data.path
     changed: list[str] = []
     for changes in dvc("status", "--json", "--with-deps", stage).values():
         for entries in (entry for change in changes if isinstance(change, dict) for entry in change.values()):
-            for name, what in entries.items():
-                if isinstance(what, dict):
-                    changed += what  # params by their names
-                elif what != "deleted" and name != own and not name.startswith("stages/"):
+            for name, state in entries.items():
+                if isinstance(state, dict):
+                    changed += state  # the names of params
+                elif state != "deleted" and name != data_path and not name.startswith("stages/"):
                     changed.append(name)
     if changed:
         different = list(dict.fromkeys(changed))
@@ -39,13 +39,18 @@ def check_up_to_date(stage: str) -> None:
 
 
 def dvc(*arguments: str) -> dict[str, Any]:
-    """Return what DVC prints as JSON."""
-    found: dict[str, Any] = json.loads(output(sys.executable, "-m", "dvc", *arguments) or "{}")
-    return found
+    """Run DVC, and return what it prints, as JSON."""
+    content: dict[str, Any] = json.loads(output(sys.executable, "-m", "dvc", *arguments) or "{}")
+    return content
 
 
 def output(*command: str) -> str:
-    """Return what a command prints, or stop with what it says is wrong."""
+    """Run a command, and return what it prints.
+
+    Raises:
+        InputError: it failed, with what it printed as an error.
+
+    """
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise InputError(f"`{' '.join(command)}` failed: {' '.join(done.stderr.split())}")

@@ -1,4 +1,4 @@
-"""A zip that may come from anywhere: names that stay inside a folder, and bytes within limits."""
+"""Read a zip that may come from anywhere: its names must stay inside a folder, and its sizes within limits."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ CHUNK = 1 << 18  # bytes
 
 @dataclass(frozen=True)
 class Member:
-    """A file of the zip, under a name that was found to be safe."""
+    """A file of the zip, under a name that is safe."""
 
     info: ZipInfo
     path: PurePosixPath
 
     @property
     def visible(self) -> bool:
-        """Whether neither it nor a folder around it is hidden."""
+        """Whether neither the file nor a folder around it is hidden."""
         return not any(map(is_hidden, self.path.parts))
 
     @property
     def irregular(self) -> str | None:
-        """What it is where it is no regular file; its bytes are then no picture's."""
+        """What kind of special file it is, whose bytes are no picture; None for a regular file."""
         kind = stat.S_IFMT(self.info.external_attr >> 16) if self.info.create_system == 3 else 0
         if kind == stat.S_IFLNK:
             return "a symbolic link"
@@ -46,10 +46,10 @@ class Archive:
     """A zip, opened for reading.
 
     Attributes:
-        members: its files, in its order.
+        members: its files, in the order of the zip.
 
     Raises:
-        InputError: not a zip, damaged, too many files, or names that could lead elsewhere or stand for one file.
+        InputError: not a zip, damaged, too many files, or names that lead out of a folder or stand for one file.
 
     """
 
@@ -61,14 +61,14 @@ class Archive:
         self._lock = Lock()
         try:
             self._file = ZipFile(path)
-        except Exception as error:  # zipfile has many for bytes that are no zip's
+        except Exception as error:  # zipfile raises many kinds for bytes that are no zip
             raise self._broken(error) from None
         infos = self._file.infolist()
         if len(infos) > limits.files:
             raise InputError(f"{path} holds {len(infos)} files, more than data.limits.files ({limits.files}) allows")
-        names = [(info, _name(info)) for info in infos]
+        names = [(info, _decoded_name(info)) for info in infos]
         for _, name in names:
-            if reason := _unsafe(name):
+            if reason := _fault(name):
                 raise InputError(
                     f"the zip holds a file with an unsafe name, {name[:200]!r} ({reason}); nothing was unzipped"
                 )
@@ -84,11 +84,11 @@ class Archive:
         self._file.close()
 
     def check_sizes(self, members: Iterable[Member]) -> None:
-        """Refuse members that say of themselves that they unpack to more than is allowed."""
+        """Refuse members whose declared sizes add up to more than the limits allow."""
         self._check_size(sum(member.info.file_size for member in members), "what it says of itself")
 
     def extract(self, member: Member, target: Path) -> str:
-        """Write a member's bytes to `target`, and return their sha256; whatever it said, they are counted.
+        """Write a member's bytes to `target`, counted whatever size it declares, and return their sha256.
 
         Raises:
             InputError: encrypted, damaged, or more bytes than are allowed.
@@ -111,34 +111,34 @@ class Archive:
             with self._file.open(member.info) as file:
                 while chunk := file.read(CHUNK):
                     yield chunk
-        except Exception as error:  # whatever a decompressor says of bytes that are not its own
+        except Exception as error:  # decompressors raise many kinds for damaged bytes
             raise self._broken(error, member) from None
 
-    def _check_size(self, size: int, where: str) -> None:
+    def _check_size(self, size: int, basis: str) -> None:
         if size > self._limits.total_gib * 2**30:
             limit = f"{self._limits.total_gib:g} GiB, as many as data.limits.total_gib allows"
         elif size > self._limits.ratio * self._size:
             limit = f"{self._limits.ratio:g} times its size, as many as data.limits.ratio allows"
         else:
             return
-        raise InputError(f"{self._path} unpacks to more than {limit} ({where}): raise it if you trust the zip")
+        raise InputError(f"{self._path} unpacks to more than {limit} ({basis}): raise it if you trust the zip")
 
     def _broken(self, error: Exception | str, member: Member | None = None) -> InputError:
-        where = f", at {str(member.path)!r}" if member else ""
-        what = " ".join(str(error).split()) or type(error).__name__
-        return InputError(f"{self._path} cannot be unzipped{where}: {what}; give another data.path or data.url")
+        location = f", at {str(member.path)!r}" if member else ""
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return InputError(f"{self._path} cannot be unzipped{location}: {reason}; give another data.path or data.url")
 
 
-def _name(info: ZipInfo) -> str:
-    """The name as it was before zipfile cut it at a NUL; in UTF-8 where it is, though it was not marked so."""
+def _decoded_name(info: ZipInfo) -> str:
+    """Return a member's whole name, which zipfile cuts at a NUL; as UTF-8 where it is, even if not marked so."""
     if not info.flag_bits & 0x800:
         with suppress(UnicodeError):
             return info.orig_filename.encode("cp437").decode("utf-8")
     return info.orig_filename
 
 
-def _unsafe(name: str) -> str | None:
-    """Why a name could lead out of a folder, cannot be written or cannot be listed on a line."""
+def _fault(name: str) -> str | None:
+    """Return why a name is unsafe (it leads out of a folder, cannot be written or listed on a line), or None."""
     parts = name.split("/")
     faults = {
         "an absolute path": name.startswith("/"),
@@ -148,22 +148,22 @@ def _unsafe(name: str) -> str | None:
         "a control character": any(unicodedata.category(character) == "Cc" for character in name),
         "too long": len(name.encode()) > 1000 or any(len(part.encode()) > 255 for part in parts),
     }
-    return next((fault for fault, found in faults.items() if found), None)
+    return next((fault for fault, present in faults.items() if present), None)
 
 
 def _check_distinct(paths: Iterable[PurePosixPath]) -> None:
-    """Refuse files that would be one where case or the composition of characters is not looked at, as on macOS."""
+    """Refuse names that are one file to a system that ignores case or the composition of characters, such as macOS."""
     files: dict[str, PurePosixPath] = {}
     folders: dict[str, PurePosixPath] = {}
-    known: set[PurePosixPath] = set()
+    checked: set[PurePosixPath] = set()
     for path in paths:
         key = _folded(path)
         if (other := files.setdefault(key, path)) is not path or (other := folders.get(key, path)) is not path:
             raise _collision(other, path)
         for parent in path.parents:
-            if parent in known:
+            if parent in checked:
                 break
-            known.add(parent)
+            checked.add(parent)
             key = _folded(parent)
             if (other := files.get(key, parent)) is not parent or (other := folders.setdefault(key, parent)) != parent:
                 raise _collision(other, path)

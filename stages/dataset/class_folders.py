@@ -1,4 +1,4 @@
-"""Where the classes lie in a set of pictures."""
+"""Find the class folders in a set of pictures."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from stages.program.errors import InputError
 SPLITS = ("train", "val")
 SPLIT_LIKE = {"train", "training", "val", "valid", "validation", "test", "testing", "dev"}
 ARCHIVES = {".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz"}
-# What lies beside pictures and nobody takes for one.
-OTHER = ARCHIVES | {
+# Suffixes of files that lie beside pictures and are none.
+OTHER_SUFFIXES = ARCHIVES | {
     ".txt", ".md", ".rst", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".html", ".htm", ".pdf", ".doc",
     ".docx", ".xls", ".xlsx", ".log", ".ini", ".db", ".py", ".ipynb", ".sh", ".mat", ".npy", ".npz", ".pkl", ".h5",
 }  # fmt: skip
 
 
 def picture_like(path: PurePosixPath) -> bool:
-    """Whether a file's name leaves open that it is a picture."""
-    return path.suffix.lower() not in OTHER
+    """Whether a file may be a picture, by its suffix."""
+    return path.suffix.lower() not in OTHER_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ClassFolders:
     classes: frozenset[str]
 
     def place(self, path: PurePosixPath) -> tuple[str, str, PurePosixPath] | None:
-        """A file's split ("" without one), its class ("" beside the class folders) and its name in there.
+        """Return a file's split ("" without one), class ("" beside the class folders) and path inside the class folder.
 
         None for a file that lies elsewhere.
         """
@@ -49,7 +49,7 @@ class ClassFolders:
 
 
 def find_class_folders(paths: Sequence[PurePosixPath]) -> ClassFolders:
-    """Tell a set with a split from one without.
+    """Find the class folders of a set, and whether it is split into train/ and val/.
 
     Only files that may be pictures count, so a readme beside the classes changes nothing. If train/<class>/ and
     val/<class>/ lie side by side anywhere, the set has a split, there (of several such places, the one that is not
@@ -58,7 +58,7 @@ def find_class_folders(paths: Sequence[PurePosixPath]) -> ClassFolders:
     here would be to train on what was meant for testing.
 
     Args:
-        paths: of all the visible, regular files.
+        paths: those of all visible, regular files.
 
     Raises:
         InputError: no pictures, no two classes, or half a split.
@@ -66,10 +66,10 @@ def find_class_folders(paths: Sequence[PurePosixPath]) -> ClassFolders:
     """
     pictures = [path.parts for path in paths if picture_like(path)]
     if not pictures:
-        inner = next((path for path in paths if path.suffix.lower() in ARCHIVES), None)
+        archive = next((path for path in paths if path.suffix.lower() in ARCHIVES), None)
         hint = (
-            f"; it holds {str(inner)!r}: unpack it and give that one"
-            if inner
+            f"; it holds {str(archive)!r}: unpack it and give that one"
+            if archive
             else "; arrange them as <class>/<picture>"
         )
         raise InputError(f"the zip holds no pictures{hint}")
@@ -82,7 +82,7 @@ def _with_split(pictures: Sequence[tuple[str, ...]]) -> ClassFolders | None:
         for depth, part in enumerate(parts[:-2]):
             if part in SPLITS:
                 places.setdefault(parts[:depth], set()).add(part)
-    roots = sorted((root for root, found in places.items() if found == set(SPLITS)), key=lambda root: (len(root), root))
+    roots = sorted((root for root, names in places.items() if names == set(SPLITS)), key=lambda root: (len(root), root))
     if not roots:
         return None
     root, depth = roots[0], len(roots[0])
@@ -101,21 +101,20 @@ def _without_split(pictures: Sequence[tuple[str, ...]]) -> ClassFolders:
     pairs = zip(min(folders), max(folders), strict=False)
     root = tuple(part for part, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     depth = len(root)
-    halves = sorted({part for part in root if part.casefold() in SPLIT_LIKE})
-    halves += sorted({parts[depth] for parts in folders if len(parts) > depth + 1 and _split_like(parts[depth])})
+    strays = sorted({part for part in root if part.casefold() in SPLIT_LIKE})
+    strays += sorted({parts[depth] for parts in folders if len(parts) > depth + 1 and _split_like(parts[depth])})
     classes = {parts[depth] for parts in folders if len(parts) > depth}
-    if not halves and classes and all(map(_split_like, classes)):
-        halves = sorted(classes)
-    if halves:
+    if not strays and classes and all(map(_split_like, classes)):
+        strays = sorted(classes)
+    if strays:
         raise InputError(
-            f"the zip has no train/<class>/ and val/<class>/ side by side, only {', '.join(halves)}; name the two so, "
+            f"the zip has no train/<class>/ and val/<class>/ side by side, only {', '.join(strays)}; name the two so, "
             f"or give the class folders alone to have data.val_fraction of each class split off"
         )
-    within = sorted({part for parts in folders for part in parts[depth + 1 :] if _split_like(part)})
-    if len(within) > 1:
+    inner = sorted({part for parts in folders for part in parts[depth + 1 :] if _split_like(part)})
+    if len(inner) > 1:
         raise InputError(
-            f"the zip has {' and '.join(within)} inside its class folders; arrange it as train/<class>/ "
-            f"and val/<class>/"
+            f"the zip has {' and '.join(inner)} inside its class folders; arrange it as train/<class>/ and val/<class>/"
         )
     if len(classes) < 2:
         raise InputError(

@@ -1,4 +1,4 @@
-"""A split into train and val, by content, for sets that come without one."""
+"""Split a set into train and val by content, where it comes without a split."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from stages.program.errors import InputError
 
 
 def choose_val(pictures: Sequence[tuple[str, str]], fraction: float, seed: int) -> list[bool]:
-    """Choose the pictures to test on: of each class a share, rounded, and at least one on either side.
+    """Choose the test pictures: a rounded share of each class, with at least one picture left on either side.
 
-    The choice is by a hash of (seed, content), lowest first: names and order do not matter, a picture that is added
+    They are the ones with the lowest hashes of (seed, content): names and order do not matter, a picture that is added
     moves at most one other of its class, and copies of a picture land on the same side (where they do not fit, the
     share is missed by some).
 
     Args:
         pictures: the class and the sha256 of each.
         fraction: the share of each class.
-        seed: another one chooses others.
+        seed: of the hash; another seed chooses other pictures.
 
     Returns:
         For each picture, whether it is chosen.
@@ -29,7 +29,7 @@ def choose_val(pictures: Sequence[tuple[str, str]], fraction: float, seed: int) 
 
     """
     sizes = Counter(label for label, _ in pictures)
-    wanted = {label: min(max(round(n * fraction), 1), n - 1) for label, n in sizes.items()}
+    quotas = {label: min(max(round(n * fraction), 1), n - 1) for label, n in sizes.items()}
     copies: dict[str, Counter[str]] = {}
     for label, digest in pictures:
         copies.setdefault(digest, Counter())[label] += 1
@@ -37,15 +37,15 @@ def choose_val(pictures: Sequence[tuple[str, str]], fraction: float, seed: int) 
     chosen: set[str] = set()
     taken: Counter[str] = Counter()
 
-    def take(digest: str, most: dict[str, int]) -> bool:
-        fits = all(taken[label] + n <= most[label] for label, n in copies[digest].items())
+    def take(digest: str, limits: dict[str, int]) -> bool:
+        fits = all(taken[label] + n <= limits[label] for label, n in copies[digest].items())
         if fits:
             chosen.add(digest)
             taken.update(copies[digest])
         return fits
 
     for digest in order:
-        take(digest, wanted)
+        take(digest, quotas)
     all_but_one = {label: n - 1 for label, n in sizes.items()}
     for label in sorted(sizes):
         if taken[label]:

@@ -1,1 +1,1 @@
-"""What a model is worth: metrics and plots of its predictions, sheets of pictures, and what it went by in them."""
+"""Evaluation: metrics and plots of predictions, contact sheets of pictures, and Grad-CAM."""

@@ -1,4 +1,4 @@
-"""A sheet of captioned pictures, as photographers print one to look through."""
+"""Contact sheets: captioned pictures in rows, as one JPEG."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stages.files.atomic import replacing
 
 SIDE = 152  # of each picture, pixels
 GAP, SEAM = 12, 3  # between tiles, and between the pictures of one, pixels
-LINE = 17  # height of a line of a caption, pixels
+LINE = 17  # height of a line of text, pixels
 LARGEST = 290_000  # bytes; sheets are kept in git
 FONT = ImageFont.load_default(size=13)  # Pillow's own, the same on every machine
 PAPER, INK, FAINT = (255, 255, 255), (30, 30, 30), (105, 105, 105)
@@ -23,7 +23,7 @@ PAPER, INK, FAINT = (255, 255, 255), (30, 30, 30), (105, 105, 105)
 
 @dataclass(frozen=True)
 class Tile:
-    """Pictures side by side, uint8 (side, side, 3) each, over a caption; its second line is printed faintly."""
+    """Pictures side by side, uint8 (side, side, 3) each, over a caption of two lines, the second in grey."""
 
     pictures: Sequence[NDArray[np.uint8]]
     caption: tuple[str, str]
@@ -31,35 +31,37 @@ class Tile:
 
 def print_sheet(path: Path, title: str, tiles: Sequence[Tile], columns: int) -> None:
     """Write tiles in rows of `columns` under a title, as a JPEG of at most LARGEST bytes."""
-    across = max((len(tile.pictures) for tile in tiles), default=1)
-    wide, high = across * (SIDE + SEAM) - SEAM, SIDE + 2 * LINE + 4
+    per_tile = max((len(tile.pictures) for tile in tiles), default=1)
+    tile_width, tile_height = per_tile * (SIDE + SEAM) - SEAM, SIDE + 2 * LINE + 4
     columns = max(1, min(columns, len(tiles)))
     rows = -(-len(tiles) // columns)
-    width = max(GAP + columns * (wide + GAP), round(FONT.getlength(title)) + 2 * GAP)
-    size = (width, 2 * GAP + LINE + rows * (high + GAP))
+    width = max(GAP + columns * (tile_width + GAP), round(FONT.getlength(title)) + 2 * GAP)
+    size = (width, 2 * GAP + LINE + rows * (tile_height + GAP))
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((GAP, GAP), title, INK, FONT)
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
-        x, y = GAP + column * (wide + GAP), 2 * GAP + LINE + row * (high + GAP)
-        for place, pixels in enumerate(tile.pictures):
+        x, y = GAP + column * (tile_width + GAP), 2 * GAP + LINE + row * (tile_height + GAP)
+        for number_in_tile, pixels in enumerate(tile.pictures):
             picture = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-            sheet.paste(picture, (x + place * (SIDE + SEAM), y))
+            sheet.paste(picture, (x + number_in_tile * (SIDE + SEAM), y))
         for line, (text, ink) in enumerate(zip(tile.caption, (INK, FAINT), strict=True)):
-            _write(pen, (x, y + SIDE + 3 + line * LINE), text, wide, ink)
+            _write_line(pen, (x, y + SIDE + 3 + line * LINE), text, tile_width, ink)
     with replacing(path) as temporary:
         temporary.write_bytes(_jpeg(sheet))
 
 
-def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int], text: str, width: int, ink: tuple[int, int, int]) -> None:
-    """Write a line of text, cut in its middle where it is wider than `width`."""
-    shown = text
-    for kept in range(len(text), 0, -1):
-        if pen.textlength(shown, FONT) <= width:
+def _write_line(
+    pen: ImageDraw.ImageDraw, position: tuple[int, int], text: str, width: int, ink: tuple[int, int, int]
+) -> None:
+    """Write a line of text, shortened in its middle where it is wider than `width`."""
+    shortened = text
+    for length in range(len(text), 0, -1):
+        if pen.textlength(shortened, FONT) <= width:
             break
-        shown = f"{text[: kept // 2]}...{text[len(text) - (kept - kept // 2) :]}"
-    pen.text(place, shown, ink, FONT)
+        shortened = f"{text[: length // 2]}...{text[len(text) - (length - length // 2) :]}"
+    pen.text(position, shortened, ink, FONT)
 
 
 def _jpeg(sheet: Image.Image) -> bytes:

@@ -1,4 +1,4 @@
-"""What in a picture a prediction went by, and how that is drawn."""
+"""Grad-CAM: the parts of a picture that a prediction depends on, and how they are drawn."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ ORANGE = (255, 120, 0)
 
 
 def grad_cam(network: torch.nn.Module, card: Card, views: torch.Tensor, predicted: torch.Tensor) -> NDArray[np.float32]:
-    """Return where a prediction comes from, by the layer that the network's family looks at: see `Family`.
+    """Return heat maps of what supports each prediction, from the layer that `Family.grad_cam_layer` chooses.
 
-    Its channels, weighted by the mean gradient of the predicted class's logit, added up, and what speaks for the class
-    kept: Grad-CAM, Selvaraju et al. 2017, arXiv:1610.02391, section 3.
+    The layer's channels are added up, weighted by the mean gradient of the predicted class's logit, and negative sums
+    become 0: Grad-CAM, Selvaraju et al. 2017, arXiv:1610.02391, section 3.
 
     Args:
-        network: whole, in evaluation mode.
-        card: of the model.
+        network: the whole network, in evaluation mode.
+        card: the model's card.
         views: float32 (n, 3, crop, crop), normalised.
         predicted: int64 (n,), positions in the card's `classes`.
 
     Returns:
-        float32 (n, crop, crop), from 0 to 1, the largest value of each picture; 0 where nothing speaks for it.
+        float32 (n, crop, crop), scaled so that the largest value of each picture is 1; all 0 where nothing supports it.
 
     """
     layer = family_of(card.architecture).grad_cam_layer(list(card.layers))
@@ -40,19 +40,19 @@ def grad_cam(network: torch.nn.Module, card: Card, views: torch.Tensor, predicte
     heat = torch.relu((gradients.mean(dim=(2, 3), keepdim=True) * maps.detach()).sum(dim=1, keepdim=True))
     heat = heat / heat.amax(dim=(2, 3), keepdim=True).clamp(min=1e-12)
     large = F.interpolate(heat, views.shape[2:], mode="bicubic", align_corners=False).clamp(0, 1)
-    found: NDArray[np.float32] = large[:, 0].cpu().numpy()
-    return found
+    heat_maps: NDArray[np.float32] = large[:, 0].cpu().numpy()
+    return heat_maps
 
 
 def tinted(picture: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return a picture in grey, orange where `heat` is high: told apart in the dark, in the light and colour-blind."""
+    """Return a picture in grey, tinted orange where `heat` is high, which colour-blind people can tell apart."""
     share = 0.7 * heat[..., np.newaxis]
     tint: NDArray[np.float64] = picture.mean(axis=2, keepdims=True) * (1 - share) + np.array(ORANGE) * share
     return np.rint(tint).astype(np.uint8)
 
 
 def pixels(view: torch.Tensor, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Turn what the network gets, (3, crop, crop), back into a picture, (crop, crop, 3)."""
+    """Return the picture, uint8 (crop, crop, 3), of a normalised view, (3, crop, crop)."""
     values: NDArray[np.float64] = view.permute(1, 2, 0).cpu().numpy() * np.array(preprocessing.std) + np.array(
         preprocessing.mean
     )

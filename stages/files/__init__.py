@@ -1,1 +1,1 @@
-"""What stages hand to each other on disk: whole files or none, cards, stored splits, predictions, checkpoints."""
+"""The files that stages hand to each other: atomic writes, JSON, cards, stored splits, predictions, checkpoints."""

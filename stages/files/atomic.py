@@ -1,4 +1,4 @@
-"""Write to a temporary name, then rename: what has a final name is complete."""
+"""Atomic writes: to a temporary name, then renamed, so a file or folder with its final name is complete."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 def replacing(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target` that takes its place when the block ends without an error.
 
-    The block creates a file or a folder there. After an error it is removed and `target` is as it was;
-    what a killed run left behind is removed by the next one.
+    The block creates a file or a folder there. After an error it is removed and `target` stays as it was;
+    the next call removes what a killed run left behind.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = incoming_path(target), target.with_name(f".outgoing-{target.name}")
@@ -35,7 +35,7 @@ def incoming_path(target: Path) -> Path:
 
 
 def _put_back(old: Path, target: Path) -> None:
-    """Give a folder its name again where nothing has got it instead; else it is no longer needed."""
+    """Restore a folder that was moved aside, unless something has taken its place; then remove it."""
     if old.exists() and not target.exists():
         old.replace(target)
     _remove(old)

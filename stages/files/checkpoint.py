@@ -1,4 +1,4 @@
-"""The file from which a training that was killed goes on after its last finished epoch."""
+"""The file from which a killed training resumes after its last finished epoch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from zipfile import ZipFile
 from stages.files.atomic import replacing
 from stages.program.interrupts import hold_interrupts
 
-# In data/, which git ignores, and no output of the stage: those DVC deletes before it runs the stage again.
+# In data/, which git ignores, but no output of the stage: DVC deletes outputs before it runs the stage again.
 CHECKPOINT = Path("data/checkpoint.pt")
 
 
 class Checkpoint:
-    """What the last finished epoch left, for the training that a fingerprint describes and for no other.
+    """The state after the last finished epoch, to resume a training with the same fingerprint, and no other.
 
     Args:
-        fingerprint: all that the training's numbers depend on, by names that can be read.
+        fingerprint: everything that the training's numbers depend on, under readable names.
 
     """
 
@@ -27,29 +27,29 @@ class Checkpoint:
         self._fingerprint = dict(fingerprint)
 
     def read(self) -> dict[str, Any] | None:
-        """Return what was last written; None, with a line that says why, where it is damaged or another training's."""
+        """Return the state that was last written; None if there is none, or if it cannot be used (a line says why)."""
         import torch
 
         if not CHECKPOINT.exists():
             return None
         content: dict[str, Any] = {}
         with suppress(Exception), hold_interrupts(f"{CHECKPOINT} is being read"), ZipFile(CHECKPOINT) as file:
-            if file.testzip() is None:  # which torch.load does not look at
+            if file.testzip() is None:  # checksums, which torch.load does not check
                 content = torch.load(CHECKPOINT, map_location="cpu", weights_only=True)
         if not content:
             print(f"{CHECKPOINT} is damaged; training starts with the first epoch")
             return None
-        others = [key for key, value in self._fingerprint.items() if content["fingerprint"].get(key) != value]
-        if others:
+        changed = [key for key, value in self._fingerprint.items() if content["fingerprint"].get(key) != value]
+        if changed:
             print(
-                f"{CHECKPOINT} is of a training with another {', '.join(others)}; training starts with the first epoch"
+                f"{CHECKPOINT} is of a training with another {', '.join(changed)}; training starts with the first epoch"
             )
             return None
         state: dict[str, Any] = content["state"]
         return state
 
     def write(self, state: Mapping[str, Any]) -> None:
-        """Put `state` in the place of what was last written. A tensor that is in it twice is written once."""
+        """Replace the checkpoint by `state`. A tensor that is in it twice is written once."""
         import torch
 
         content = {"fingerprint": self._fingerprint, "state": dict(state)}

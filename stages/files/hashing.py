@@ -1,11 +1,11 @@
-"""The hash that names a file's content."""
+"""The sha256 of files."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
-CHUNK = 1 << 20  # bytes
+CHUNK = 1 << 20  # bytes of a file that are read at a time
 
 
 def sha256_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""JSON as git keeps it: indented, with rounded numbers, written whole."""
+"""JSON files for git: indented, with rounded numbers, written atomically."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def write_json(path: Path, content: Any) -> None:  # noqa: ANN401
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return a file that a stage wrote.
+    """Return the JSON object in a file that a stage wrote.
 
     Raises:
-        InputError: it is not there, or damaged.
+        InputError: the file is not there, or damaged.
 
     """
     try:
@@ -36,12 +36,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def not_there_yet(path: Path) -> InputError:
-    """Return the error for what a stage has not written."""
+    """Return the error for a file that no stage has written yet."""
     return InputError(f"there is no {path} yet; `dvc repro` makes it")
 
 
 def damaged(path: Path) -> InputError:
-    """Return the error for what a stage has written in another way."""
+    """Return the error for a file that does not hold what its stage writes."""
     return InputError(f"{path} is damaged; remove it, and `dvc repro` makes it again")
 
 

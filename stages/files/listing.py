@@ -1,4 +1,4 @@
-"""Which files count: in a folder, in a zip, wherever pictures are looked for."""
+"""Which files are visible, in folders and in zips, and how a folder is listed."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from pathlib import Path
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or a folder of this name is passed over: it begins with a dot, or is what macOS adds to zips."""
+    """Whether a file or folder of this name is hidden: it begins with a dot, or is the one that macOS adds to zips."""
     return name.startswith(".") or name == "__MACOSX"
 
 
 def files_below(folder: Path, onerror: Callable[[OSError], None] | None = None) -> Iterator[Path]:
-    """Yield the files below a folder that are not hidden, each folder's in the order of their names before the next's.
+    """Yield the files below a folder that are not hidden, sorted by name in each folder, a folder before those in it.
 
-    Links to folders are yielded as they are, not followed.
+    Links to folders are yielded like files, not followed.
 
     Args:
-        folder: where to look; nothing is yielded where it is no folder.
-        onerror: called with what keeps a folder from being read; None: it is raised.
+        folder: the folder; nothing is yielded where it is none.
+        onerror: called with the error where a folder cannot be read; None: the error is raised.
 
     """
+    if not folder.is_dir():
+        return
     for parent, folders, files in os.walk(folder, onerror=onerror or _raise):
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         links = [name for name in folders if Path(parent, name).is_symlink()]

@@ -1,4 +1,4 @@
-"""The one table of predictions, metrics/predictions.csv: a line for each test picture."""
+"""The table of predictions, metrics/predictions.csv: a row for each test picture."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from stages.files.json_files import damaged, not_there_yet
 
 PREDICTIONS = Path("metrics/predictions.csv")
 COLUMNS = ("picture", "true", "predicted", "probability")
-CLASS_COLUMNS = 20  # up to so many classes have their probabilities in the table
+CLASS_COLUMNS = 20  # with more classes, the table has the predicted class's probability alone
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A line of the table: `picture` is the path below data/images/val."""
+    """A row of the table: `picture` is the path below data/images/val."""
 
     picture: str
     true: str
@@ -34,18 +34,18 @@ class Prediction:
 
 
 def read_predictions(path: Path = PREDICTIONS) -> list[Prediction]:
-    """Return the lines of what the stage `evaluate` wrote.
+    """Return the rows of the table that the stage `evaluate` wrote.
 
     Raises:
-        InputError: it is not there, or damaged.
+        InputError: the table is not there, or damaged.
 
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            header, *lines = csv.reader(file)
-            if header[: len(COLUMNS)] != list(COLUMNS) or {len(line) for line in lines} - {len(header)}:
+            header, *rows = csv.reader(file)
+            if header[: len(COLUMNS)] != list(COLUMNS) or {len(row) for row in rows} - {len(header)}:
                 raise damaged(path)
-            return [Prediction(line[0], line[1], line[2], float(line[3])) for line in lines]
+            return [Prediction(row[0], row[1], row[2], float(row[3])) for row in rows]
     except FileNotFoundError:
         raise not_there_yet(path) from None
     except (ValueError, csv.Error):
@@ -59,7 +59,7 @@ def write_predictions(
     probabilities: NDArray[np.float64],
     classes: Sequence[str],
 ) -> None:
-    """Write a line for each picture: its name, its class, the predicted one and its probability, and each class's.
+    """Write a row for each picture: its name, class, predicted class and its probability, and each class's probability.
 
     Args:
         path: the file to write.
@@ -72,17 +72,17 @@ def write_predictions(
     predicted = probabilities.argmax(axis=1)
     columns = range(len(classes)) if len(classes) <= CLASS_COLUMNS else ()
 
-    def lines() -> Iterator[Sequence[object]]:
+    def rows() -> Iterator[Sequence[object]]:
         yield (*COLUMNS, *(f"p_{classes[number]}" for number in columns))
-        for name, label, guess, row in zip(names, labels, predicted, probabilities, strict=True):
-            shares = (f"{row[number]:.6f}" for number in columns)
-            yield (name, classes[label], classes[guess], f"{row[guess]:.6f}", *shares)
+        for name, label, guess, p in zip(names, labels, predicted, probabilities, strict=True):
+            class_probabilities = (f"{p[number]:.6f}" for number in columns)
+            yield (name, classes[label], classes[guess], f"{p[guess]:.6f}", *class_probabilities)
 
     with replacing(path) as temporary:
-        write_csv(temporary, lines())
+        write_csv(temporary, rows())
 
 
-def write_csv(path: Path, lines: Iterable[Sequence[object]]) -> None:
-    """Write a table, its header first."""
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write the rows of a table as CSV; the first is its header."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(lines)
+        csv.writer(file, lineterminator="\n").writerows(rows)

@@ -1,4 +1,4 @@
-"""The networks that there are, by name: how they are built, and the weights that are published for them."""
+"""The available networks by name: how they are built, and their published weights."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def family_of(name: str) -> Family:
     """Return the family of the network `name`.
 
     Raises:
-        InputError: there is no such network, or a package is missing to use it.
+        InputError: there is no such network, or a package that it needs is missing.
 
     """
     family = next((family for family in FAMILIES if name in family.names), None)
     if family is None:
-        near = did_you_mean(name, NAMES)
-        raise InputError(f"backbone.name: there is no {name!r}; {near}`python -m tools.backbones` lists them")
+        hint = did_you_mean(name, NAMES)
+        raise InputError(f"backbone.name: there is no {name!r}; {hint}`python -m tools.backbones` lists them")
     need_packages("offline", *family.packages, what=f"backbone.name: {name}")
     return family
 
@@ -38,29 +38,29 @@ def build(name: str, n_classes: int) -> nn.Module:
 
 
 def published(name: str) -> dict[str, Published]:
-    """Return the weights that are published for a network, by their names."""
+    """Return a network's published weights by their names."""
     return family_of(name).published(name)
 
 
 def preprocessing(name: str, weights: Sequence[str]) -> Preprocessing:
-    """Return how the pictures were prepared that the weights were trained for.
+    """Return the preprocessing of the pictures that the weights were trained on.
 
-    A URL or a file does not say; without a published name among `weights` it is that of the network's first ones.
+    For URLs and files it is unknown: without a published name among `weights`, it is that of IMAGENET1K_V1.
     """
     known = published(name)
     return next((known[key] for key in weights if key in known), known["IMAGENET1K_V1"]).preprocessing
 
 
 def canonical(state: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
-    """Return a state dict under the names that `build(name)` uses."""
+    """Return a state dict with its tensors renamed as in `build(name)`."""
     return family_of(name).canonical(state)
 
 
-def check_state(state: Mapping[str, torch.Tensor], name: str, where: str) -> None:
-    """Check that a state dict is that of the network `name`, whatever number of classes its head has.
+def check_state(state: Mapping[str, torch.Tensor], name: str, source: str) -> None:
+    """Check that a state dict is that of the network `name`, with a head for any number of classes.
 
     Raises:
-        InputError: with the first tensor that is missing, surplus, of another shape or not finite.
+        InputError: a tensor is missing, surplus, of another shape or not finite; it names the first.
 
     """
     network = build(name, 1)  # not on the meta device, where drawing random weights needs PyTorch's compiler
@@ -69,12 +69,12 @@ def check_state(state: Mapping[str, torch.Tensor], name: str, where: str) -> Non
     in_head = {key for key, module in network.named_modules() if module is head}
     advice = "set backbone.name to what it is"
     for key in sorted(expected.keys() - state.keys()):
-        raise InputError(f"{where} is not a {name}: it lacks {key} (and perhaps more); {advice}")
+        raise InputError(f"{source} is not a {name}: it lacks {key} (and perhaps more); {advice}")
     for key in sorted(state.keys() - expected.keys()):
-        raise InputError(f"{where} is not a {name}: {key} is none of its tensors; {advice}")
+        raise InputError(f"{source} is not a {name}: {key} is none of its tensors; {advice}")
     for key, tensor in state.items():
-        wanted, found = tuple(expected[key].shape), tuple(tensor.shape)
-        if found != wanted and key.rpartition(".")[0] not in in_head:
-            raise InputError(f"{where} is not a {name}: {key} has shape {found}, not {wanted}; {advice}")
+        expected_shape, shape = tuple(expected[key].shape), tuple(tensor.shape)
+        if shape != expected_shape and key.rpartition(".")[0] not in in_head:
+            raise InputError(f"{source} is not a {name}: {key} has shape {shape}, not {expected_shape}; {advice}")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise InputError(f"{where} is damaged: {key} holds NaN or infinity")
+            raise InputError(f"{source} is damaged: {key} holds NaN or infinity")

@@ -16,7 +16,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device that `device` in params.yaml means, set up to give the same numbers every time.
+    """Return the device that `device` in params.yaml names, and make its arithmetic deterministic.
 
     Raises:
         InputError: there is no such device here.
@@ -30,17 +30,17 @@ def choose_device(name: str) -> torch.device:
     device = torch.device("cuda" if name == "auto" else name)
     if (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device is {name}, but there are {torch.cuda.device_count()} CUDA devices, from cuda:0")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed one
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     torch.backends.cudnn.benchmark = False
     return device
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep freed memory for the next layer instead of giving it back: a fifth of a pass on a CPU.
+    """Have the C library keep freed memory for the next layer, which saves a fifth of a forward pass on a CPU.
 
-    Layers' outputs are of the same few sizes again and again, and each new piece would have to be zeroed by the system.
-    Pieces over 32 MiB, the most that glibc allows, still go back. Other C libraries are left as they are.
+    Layers' outputs have the same few sizes again and again, and the system would have to zero each new piece. Pieces
+    over 32 MiB, the most that glibc allows, still go back to the system. Other C libraries are left as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt:
@@ -49,7 +49,7 @@ def keep_freed_memory() -> None:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context in which the network computes.
+    """Return the autocast context in which the network computes.
 
     bfloat16 has float32's range, so nothing overflows and no loss scaling is needed.
     """
@@ -73,7 +73,7 @@ def cast_once(network: nn.Module, device: torch.device, precision: str) -> None:
 
 
 def send(array: NDArray[np.generic], device: torch.device) -> torch.Tensor:
-    """Return `array` as a tensor on `device`; to a GPU through pinned memory, so that the CPU need not wait."""
+    """Copy `array` to a tensor on `device`; to a GPU through pinned memory, so that the CPU need not wait."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
@@ -82,5 +82,5 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 natively."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    has = torch.cpu.get_capabilities()
-    return any(bool(has.get(feature)) for feature in ("avx512_bf16", "amx_bf16", "bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    return any(bool(capabilities.get(feature)) for feature in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -1,4 +1,4 @@
-"""The processes that do a stage together, on one machine or more: what each does, and what they exchange."""
+"""The processes that run a stage together, on one machine or more: each one's share, and what they exchange."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ Number = TypeVar("Number", bound=np.generic)
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that do a stage together, and which of them this one is.
+    """The processes that run a stage together, and which of them this one is.
 
     Attributes:
-        rank: this process's number, from 0.
-        size: how many there are.
+        rank: the number of this process, from 0.
+        size: the number of processes.
 
     """
 
     rank: int = 0
     size: int = 1
 
-    def shard(self, n: int, whole: int = 1) -> range:
-        """Return this process's part of n things, in order; parts are of full groups of `whole`, the last aside."""
-        groups = -(-n // whole)
-        first, end = (groups * (self.rank + step) // self.size * whole for step in (0, 1))
+    def shard(self, n: int, group: int = 1) -> range:
+        """Return this rank's range of n items, in whole groups of `group` items; the last group may be smaller."""
+        groups = -(-n // group)
+        first, end = (groups * (self.rank + offset) // self.size * group for offset in (0, 1))
         return range(min(first, n), min(end, n))
 
     @contextmanager
     def replacing(self, target: Path) -> Iterator[Path]:
-        """Yield a folder for all that takes the place of `target` when they are through: see `atomic.replacing`."""
+        """Yield the same folder to all ranks; it replaces `target` when all have finished: see `atomic.replacing`."""
         if self.rank:
             self.barrier()
             yield incoming_path(target)
@@ -66,14 +66,14 @@ class Ranks:
                 distributed.broadcast(buffer, 0)
 
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait until every rank has called this."""
         if self.size > 1:
             from torch import distributed
 
             distributed.barrier()
 
     def all_gather(self, part: NDArray[Number] | None) -> NDArray[Number]:
-        """Return the parts of all ranks, one after the other; None is a part with nothing in it."""
+        """Return the parts of all ranks, concatenated in the order of the ranks; None is an empty part."""
         parts = [part] * self.size
         if self.size > 1:
             from torch import distributed
@@ -84,7 +84,7 @@ class Ranks:
 
 @contextmanager
 def join_process_group() -> Iterator[Ranks]:
-    """Join the other processes that torchrun has started along with this one, where it has.
+    """Join the process group of a torchrun, and leave it after the block; without torchrun there is one rank.
 
     Raises:
         InputError: WORLD_SIZE is set by something else, or the connection to another rank broke off.

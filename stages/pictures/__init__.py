@@ -1,1 +1,1 @@
-"""Picture files in, arrays out; and what happens to a picture before a network sees it."""
+"""Decode picture files, and turn them into the views that a network sees."""

@@ -15,10 +15,10 @@ from stages.program.params import Augment
 
 
 def evaluation_view(squares: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """Return the central crop, normalised: what the weights' makers evaluated on.
+    """Return the central crop, normalised: the view that the weights' makers evaluated on.
 
     Args:
-        squares: uint8 (n, resize, resize, 3), as `decoding.square` gives them.
+        squares: uint8 (n, resize, resize, 3), as `decoding.square` returns them.
         preprocessing: of the weights.
 
     Returns:
@@ -33,7 +33,7 @@ def evaluation_view(squares: torch.Tensor, preprocessing: Preprocessing) -> torc
 def training_view(
     squares: torch.Tensor, preprocessing: Preprocessing, augment: Augment, draws: Sequence[tuple[int, ...]]
 ) -> torch.Tensor:
-    """Return a random-resized crop, flipped and rotated at random, in one bilinear resampling; normalised.
+    """Return random-resized crops, flipped and rotated at random, in one bilinear resampling, and normalised.
 
     Random-resized crop: area and aspect ratio (3/4 to 4/3, log-uniform) as in Szegedy et al. 2015,
     arXiv:1409.4842, section 6.
@@ -42,7 +42,7 @@ def training_view(
         squares: uint8 (n, resize, resize, 3).
         preprocessing: of the weights.
         augment: ranges of the random numbers.
-        draws: for each picture, the integers that its random numbers are drawn from, as `view_draws` gives them.
+        draws: for each picture, the seed of its random numbers, as `view_draws` returns it.
 
     Returns:
         float32 (n, 3, crop, crop), channels-last in memory, on the device of `squares`.
@@ -55,28 +55,28 @@ def training_view(
 
 
 def view_draws(seed: int, number: int, pictures: Iterable[int]) -> list[tuple[int, int, int]]:
-    """Return what the random numbers of each picture's view are drawn from; they do not depend on its batch.
+    """Return the seed of the random numbers of each picture's view, which does not depend on the batch it is in.
 
     Args:
-        seed: of the params.
-        number: of the stored view, or of the epoch; 0 is the plain view.
-        pictures: their positions in the split.
+        seed: the params' seed.
+        number: the number of the stored view, or of the epoch; 0 is the plain view.
+        pictures: the pictures' positions in the split.
 
     """
     return [(seed, number, int(picture)) for picture in pictures]
 
 
 def _grid(theta: torch.Tensor, side: int) -> torch.Tensor:
-    """Where each pixel of the output lies in the input, (n, side, side, 2): `F.affine_grid`, at a fifth of its time."""
+    """Return where each output pixel lies in the input, (n, side, side, 2): `F.affine_grid` in a fifth of its time."""
     centres = (torch.arange(side, device=theta.device) * 2 + 1) / side - 1
-    along_x, along_y, at = (theta[:, None, :, column] for column in range(3))
+    along_x, along_y, offset = (theta[:, None, :, column] for column in range(3))
     across = along_x * centres[:, None]
-    down = along_y * centres[:, None] + at
+    down = along_y * centres[:, None] + offset
     return across[:, None] + down[:, :, None]
 
 
 def _affine(augment: Augment, draw: tuple[int, ...]) -> NDArray[np.float32]:
-    """From the output's coordinates to the square's, both from -1 to 1: (2, 3)."""
+    """Return a random affine map, (2, 3), from the output's coordinates to the square's, both from -1 to 1."""
     random = np.random.default_rng(draw)
     area = random.uniform(augment.min_scale, 1.0)
     ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))

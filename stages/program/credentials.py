@@ -1,4 +1,4 @@
-"""Passwords and tokens in addresses: refused where git would keep them, left out where they would be shown."""
+"""Passwords and tokens in URLs: refused in params.yaml, which git keeps, and left out of messages."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 from contextlib import suppress
 from urllib.parse import parse_qsl, urlsplit
 
-SECRETS = re.compile(  # what queries that let in whoever has the address call their secrets
+SECRETS = re.compile(  # the names of secrets in the queries of signed URLs and of APIs
     "(?i)(.*[-_])?"
     "(token|jwt|sig|signature|secret|pass|password|passwd|pwd|credential|auth|(api|auth|(aws)?access)?[-_]?key([-_]?id)?)"
 )
 
 
 def check_no_secret(source: str) -> str:
-    """Return a URL or a path as it is, if it can stand in params.yaml.
+    """Return a URL or a path unchanged, after checking that params.yaml may hold it.
 
     Raises:
-        ValueError: it is a URL that is not valid, or with a password, or a token in its query or fragment.
+        ValueError: it is a URL that is not valid, or that has a password, or a token in its query or fragment.
 
     """
     if "://" not in source:
@@ -44,11 +44,11 @@ def check_no_secret(source: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Return a text without the user name, the password, the query and the fragment of a URL in it."""
+    """Return `text` with the user name, password, query and fragment of a URL in it left out."""
     with suppress(ValueError):
         parts = urlsplit(text)
         host = parts.netloc.rpartition("@")[2]
         if parts.hostname and parts.port != 0 and "@" not in parts.path and not re.search(r"\s", text):
-            shown = parts._replace(netloc=host, query="", fragment="").geturl()
-            return f"{shown}?..." if parts.query or parts.fragment else shown
+            cleaned = parts._replace(netloc=host, query="", fragment="").geturl()
+            return f"{cleaned}?..." if parts.query or parts.fragment else cleaned
     return re.sub(r"(?s)(?<=://).*@|(?<=[?]).*", "...", text)

@@ -1,5 +1,5 @@
-"""The error for everything that a user can get wrong."""
+"""The exception for everything that a user can get wrong."""
 
 
 class InputError(Exception):
-    """What was wrong, where, and what to do about it, in one sentence."""
+    """A user's mistake, as one sentence: what is wrong, where, and what to do about it."""

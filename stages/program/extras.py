@@ -1,4 +1,4 @@
-"""Packages that only some users need, and how to install them."""
+"""Optional packages: whether they are installed, and how to install them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from stages.program.errors import InputError
 
 
 def need_packages(extra: str, *packages: str, what: str) -> None:
-    """Check that packages of an extra of pyproject.toml are installed.
+    """Check that packages of an optional extra are installed.
 
     Args:
-        extra: its name there.
-        packages: the names that they are imported by.
+        extra: its name in pyproject.toml.
+        packages: the names under which they are imported.
         what: what needs them, such as "the report".
 
     Raises:
-        InputError: with those that are missing, and how to install them.
+        InputError: some are missing; it says which, and how to install them.
 
     """
     missing = [package for package in packages if importlib.util.find_spec(package) is None]

@@ -13,34 +13,34 @@ from contextlib import contextmanager
 def hold_interrupts(what: str) -> Iterator[None]:
     """Hold Ctrl-C back while the block runs, and raise KeyboardInterrupt after it.
 
-    PyTorch reads and writes files in C++, which calls Python for the bytes. A KeyboardInterrupt raised in there passes
+    PyTorch reads and writes files in C++, which calls Python for the bytes. A KeyboardInterrupt raised there passes
     through C++ frames that do not expect it, and may end the process with `terminate called`. Python delivers signals
-    to the main thread only, so there is nothing to hold back in another one.
+    to the main thread only, so in any other thread there is nothing to hold back.
 
     Args:
-        what: the block's work, to tell whoever pressed Ctrl-C what is waited for, such as "data/checkpoint.pt is being
+        what: the work of the block, for the message to whoever pressed Ctrl-C, such as "data/checkpoint.pt is being
             written".
 
     Raises:
-        KeyboardInterrupt: the signal came while the block ran; the block has run to its end.
+        KeyboardInterrupt: Ctrl-C was pressed while the block ran; the block has run to its end.
 
     """
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
         yield
         return
-    seen = False
+    interrupted = False
 
-    def note(_signal: int, _frame: object) -> None:
-        nonlocal seen
-        if not seen:
+    def handler(_signal: int, _frame: object) -> None:
+        nonlocal interrupted
+        if not interrupted:
             print(f"Ctrl-C was seen; {what}, then this stops", file=sys.stderr, flush=True)
-        seen = True
+        interrupted = True
 
-    signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if seen:
+        signal.signal(signal.SIGINT, previous)
+    if interrupted:
         raise KeyboardInterrupt

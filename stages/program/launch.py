@@ -22,22 +22,22 @@ def launched(command: str | None, stage: str) -> bool:
 
     Raises:
         InputError: the command could not be started, or was killed.
-        SystemExit: it failed, and has said why.
+        SystemExit: the command failed, and has reported why.
 
     """
     if command is None or "WORLD_SIZE" in os.environ:
         return False
-    own = [sys.executable, "-m", "stages.program.launch"]  # torchrun, but a process that fails is told of in a sentence
+    launcher = [sys.executable, "-m", "stages.program.launch"]  # torchrun, with a sentence for a process that fails
     try:
         arguments = shlex.split(command)
     except ValueError as error:
         raise InputError(f"launch is {command!r}, which is no command line: {error}; close the quotation") from None
-    words = [part for word in arguments for part in (own if word == "torchrun" else [word])]
+    words = [part for word in arguments for part in (launcher if word == "torchrun" else [word])]
     try:
         with subprocess.Popen([*words, "-m", f"stages.{stage}"]) as process:
             try:
                 status = process.wait()
-            except KeyboardInterrupt:  # which they have got as well
+            except KeyboardInterrupt:  # the processes have received it as well
                 process.wait()
                 raise
     except OSError as error:
@@ -50,28 +50,28 @@ def launched(command: str | None, stage: str) -> bool:
 
 
 def die_with_parent() -> None:
-    """Have this process killed when the one that started it ends in any way, so that none is left on the GPUs."""
+    """Have the system kill this process when its parent ends in any way, so that none is left on the GPUs."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
 
 
 def main() -> None:
-    """Do what torchrun does with the command line."""
+    """Run torchrun on this command line, and report a process that failed in one sentence."""
     die_with_parent()
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # it logs a page where a sentence will do
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # until each has counted the cores that are left for it
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # until each process has counted its share of the cores
     arguments = torchrun.parse_args(sys.argv[1:])  # type: ignore[no-untyped-call]
     try:
         torchrun.run(arguments)  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
-        first, failure = error.get_first_failure()
+        rank, failure = error.get_first_failure()
         code = failure.exitcode
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with status {code}"
+        outcome = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with status {code}"
         raise InputError(
-            f"process {first} of {arguments.training_script} {how}, and the others were stopped; "
+            f"process {rank} of {arguments.training_script} {outcome}, and the others were stopped; "
             f"what was finished before is still there, run it again"
         ) from None
 

@@ -1,4 +1,4 @@
-"""One program at a time in a checkout."""
+"""The lock that lets one program at a time run in a checkout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from stages.program.errors import InputError
 
 @contextmanager
 def checkout_lock(program: str) -> Iterator[None]:
-    """Hold the checkout's exclusive lock: programs that take it write each other's inputs.
+    """Hold the checkout's exclusive lock while the block runs.
+
+    Every program takes it that writes what another one reads.
 
     Raises:
         InputError: another program holds it, such as one that outlived the `dvc repro` that started it.

@@ -1,4 +1,4 @@
-"""What is wrong with params.yaml, in one sentence: made with the JSON schema of what belongs there."""
+"""Error messages for params.yaml: one sentence, from pydantic's errors and the JSON schema of the params."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from stages.program.wording import did_you_mean, listed, one_line, unquoted
 
 @dataclass(frozen=True)
 class Schema:
-    """The JSON schema of a model, whose definitions refer to each other by name alone."""
+    """The JSON schema of a pydantic model, with bare names as references between its definitions."""
 
-    whole: Mapping[str, Any]
+    root: Mapping[str, Any]
 
     def sentence(self, errors: list[ErrorDetails], content: object) -> str:
-        """Return what is wrong first: a misspelt name before the one that is missing for it.
+        """Return a sentence on the first error; a misspelt name comes before the missing one that it stands for.
 
         Args:
-            errors: what pydantic found.
-            content: what it validated.
+            errors: those that pydantic reports.
+            content: the validated content of params.yaml.
 
         """
         surplus = [error for error in errors if error["type"] == "extra_forbidden"]
         error = (surplus or errors)[0]
-        names, node, block = self._place(error["loc"], content)
+        names, node, block = self._locate(error["loc"], content)
         value, kind = error["input"], error["type"]
         if kind.startswith("union_tag"):
             tag = block["discriminator"]["propertyName"]
@@ -51,14 +51,14 @@ class Schema:
         hint = "; leave out the quotation marks" if quoted else ""
         return f"{name} is {one_line(value)}: it takes {self._accepted(node)}{hint}"
 
-    def _place(
+    def _locate(
         self,
         loc: tuple[int | str, ...],
         content: Any,  # noqa: ANN401
     ) -> tuple[list[str], Mapping[str, Any], Mapping[str, Any]]:
-        """Return the names in the file that lead to an error, the schema of what belongs there, and its block's."""
+        """Return the names in the file that lead to an error, the schema of the value there, and that of its block."""
         names: list[str] = []
-        node = block = self.whole
+        node = block = self.root
         for part in loc:
             block = self._resolved(node)
             if "discriminator" in block:  # the part is the tag, which is not in the file
@@ -69,7 +69,7 @@ class Schema:
                 content = content.get(part) if isinstance(content, dict) else None
             else:
                 node = block.get("items", {})
-                if "items" in block and not isinstance(content, list):  # one that was made a list
+                if "items" in block and not isinstance(content, list):  # a single value, which was made a list
                     continue
             names.append(str(part))
         last = self._resolved(node)
@@ -78,11 +78,11 @@ class Schema:
     def _resolved(self, node: Mapping[str, Any]) -> Mapping[str, Any]:
         if "anyOf" in node:
             node = node["anyOf"][0]  # the other is null
-        found: Mapping[str, Any] = self.whole["$defs"][node["$ref"]] if "$ref" in node else node
-        return found
+        resolved: Mapping[str, Any] = self.root["$defs"][node["$ref"]] if "$ref" in node else node
+        return resolved
 
     def _accepted(self, node: Mapping[str, Any]) -> str:
-        """Put a schema into words."""
+        """Describe the values that a schema accepts."""
         if "anyOf" in node:
             return " or ".join(map(self._accepted, node["anyOf"]))
         node = self._resolved(node)

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line now and then in a log."""
+"""Progress of long-running work: a bar on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SECONDS_BETWEEN_LINES = 10.0
 
 @contextmanager
 def progress(total: int | None, what: str, unit: str, *, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """Yield a function to call with the number of units just finished.
+    """Yield a function to call with the number of units that were just finished.
 
-    `total` is None where it is not known; `done` is what an earlier run had finished already. Bytes are given
-    as `unit="B"` and shown with their prefix.
+    `total` is None where it is not known; `done` is the number that an earlier run had finished. Numbers of bytes,
+    `unit="B"`, are shown with a prefix, such as 1.2 MB.
     """
     scale = unit == "B"
     if sys.stderr.isatty():

@@ -23,12 +23,12 @@ def run(main: Callable[[], None], *, stage: bool = False, exclusive: bool = Fals
     """Run a program's `main` and exit: 0 when all went well, 1 with a sentence on bad input, 130 on Ctrl-C.
 
     Errors of the operating system (a full disk, a folder that may not be written) and too little memory are the
-    user's to mend too, so they get a sentence; any other exception is a defect of this project and keeps its traceback.
+    user's to mend, so they get a sentence; any other exception is a defect of this project and keeps its traceback.
 
     Args:
         main: what the program does.
-        stage: whether it is a stage of dvc.yaml: it takes no arguments, and runs alone in its checkout.
-        exclusive: whether it runs alone in its checkout, as what writes what a stage would read, or the reverse.
+        stage: whether it is a stage of dvc.yaml: it takes no arguments, and holds the checkout's lock.
+        exclusive: whether it holds the checkout's lock, since it writes what a stage reads, or the reverse.
 
     """
     program = _name(Path(sys.argv[0]))
@@ -42,12 +42,12 @@ def run(main: Callable[[], None], *, stage: bool = False, exclusive: bool = Fals
         sys.stdout.flush()
     except InputError as error:
         _exit(1, program, str(error))
-    except BrokenPipeError:  # `predict ... | head`: what reads has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would say so once more at its end
+    except BrokenPipeError:  # `predict ... | head`: the reader has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would report it once more at its end
         sys.exit(141)  # 128 + SIGPIPE: not 0, as what comes after was not done
     except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        _exit(1, program, f"{error.strerror or error}{where}")
+        location = f": {error.filename}" if error.filename else ""
+        _exit(1, program, f"{error.strerror or error}{location}")
     except (MemoryError, RuntimeError, ImportError) as error:
         if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
             raise
@@ -64,7 +64,7 @@ def run(main: Callable[[], None], *, stage: bool = False, exclusive: bool = Fals
 def unwrap_torch_errors() -> Iterator[None]:
     """Re-raise the OSError or KeyboardInterrupt that PyTorch's file writer hides in a RuntimeError.
 
-    It reports that the file it writes ends in the wrong place.
+    PyTorch's own message is only that the file it writes ends in the wrong place.
     """
     try:
         yield
@@ -75,7 +75,7 @@ def unwrap_torch_errors() -> Iterator[None]:
 
 
 def _name(program: Path) -> str:
-    """Return what `python -m` was given, the last part of it."""
+    """Return the last part of the module's name that `python -m` was called with."""
     return program.parent.name if program.stem == "__main__" else program.stem
 
 

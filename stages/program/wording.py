@@ -1,4 +1,4 @@
-"""Names and values in sentences: the nearest name that there is, and any value on one line."""
+"""Names and values in messages: the nearest known name, and any value on one line."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ LONGEST = 80  # characters of a text that is quoted
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the nearest of the known names as a question, with a space after it; "" where none is near."""
+    """Return the question "did you mean NAME? " with the nearest known name; "" where none is near."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {one_line(near[0])}? " if near else ""
 
 
 def one_line(value: object) -> str:
-    """Return a value as one short line, without what would steer a terminal or may be a secret.
+    """Return a value as one short line, without control characters and without secrets in URLs.
 
     A path that can be printed stays as it is; other text is quoted.
     """
@@ -36,10 +36,10 @@ def one_line(value: object) -> str:
 
 
 def unquoted(name: str) -> str:
-    """Return a name as it is where it can be printed and is short, or else as `one_line` quotes it."""
+    """Return a name unchanged where it is printable and short, or else as `one_line` quotes it."""
     return name if name.isprintable() and len(name) < LONGEST else one_line(name)
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names in a row, with commas."""
+    """Return names, joined by commas."""
     return ", ".join(map(unquoted, names))

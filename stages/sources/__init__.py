@@ -1,1 +1,1 @@
-"""Bytes from elsewhere: files over HTTP, files and folders of this machine."""
+"""Sources of files: HTTP servers, and the files and folders of this machine."""

@@ -1,4 +1,4 @@
-"""One file or folder from the first of its sources that has it, with its hash checked before it gets its name."""
+"""Fetch a file or folder from the first of its sources that has it; its hash is checked before it gets its name."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from stages.sources.packing import files_to_pack, pack
 def fetch(
     sources: Sequence[str], target: Path, sha256: str | None, *, param: str, gib: float, folders: bool = False
 ) -> tuple[str, str]:
-    """Bring one file to `target` from the first of its sources that has it.
+    """Copy or download one file to `target`, from the first of its sources that has it.
 
-    A download that was cut off leaves `target`.part; the next call goes on from there if the server can tell
-    that the file is still the same. `target` appears only once the hash has been checked.
+    A download that was cut off leaves `target`.part; the next call resumes it if the server can tell that the file is
+    still the same. `target` appears only once the hash has been checked.
 
     Args:
         sources: each an http://, https:// or file:// URL, or a path; the next is tried when one cannot be reached,
-            does not have the file, or has another than the hash says.
+            does not have the file, or has a file with another hash.
         target: the file to write.
         sha256: the hash, or its first characters; None accepts any file.
         param: the parameter to name in errors.
@@ -64,10 +64,10 @@ def _fetch(source: str, target: Path, sha256: str | None, param: str, *, gib: fl
 
 
 def local_path(source: str) -> Path:
-    """Return the path in a file:// URL, or the path that `source` itself is."""
+    """Return the path that `source` names, which is a file:// URL or a path."""
     if source.lower().startswith("file://"):
         return Path(url2pathname(urlsplit(source).path))
-    with suppress(RuntimeError):  # of a user that there is not
+    with suppress(RuntimeError):  # ~user, where there is no such user
         return Path(source).expanduser()
     return Path(source)
 
@@ -83,9 +83,9 @@ def copy_local(path: Path, target: Path, sha256: str | None, param: str, folders
     if not inside and not path.is_file():
         if folders and path.is_dir():
             raise InputError(f"{param} is {path}, which is an empty folder; put pictures into it, or give another path")
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
-        wanted = "a folder or a zip" if folders else "a file"
-        raise InputError(f"{param} is {path}, which {what} (seen from {Path.cwd()}); give the path of {wanted}")
+        problem = "is a folder, not a file" if path.is_dir() else "does not exist"
+        expected = "a folder or a zip" if folders else "a file"
+        raise InputError(f"{param} is {path}, which {problem} (seen from {Path.cwd()}); give the path of {expected}")
     if inside and target.resolve().is_relative_to(path.resolve()):
         raise InputError(f"{param} is {path}, which holds {target} too; give a folder with the pictures alone")
     with replacing(target) as temporary:
@@ -94,26 +94,26 @@ def copy_local(path: Path, target: Path, sha256: str | None, param: str, folders
         else:
             shutil.copyfile(path, temporary)
         digest = sha256_of(temporary)
-        _check(digest, sha256, str(path), param)
-    forget(_part(target))
+        _check_hash(digest, sha256, str(path), param)
+    forget(_part_path(target))
     return digest
 
 
-def _part(target: Path) -> Path:
+def _part_path(target: Path) -> Path:
     return target.with_name(target.name + ".part")
 
 
 def _download(url: str, target: Path, sha256: str | None, param: str, gib: float) -> str:
-    part = _part(target)
+    part = _part_path(target)
     resumed = receive(url, part, param, gib)
     digest = sha256_of(part)
     if resumed and sha256 and not digest.startswith(sha256):
-        # The server called it the same file, and it was not: once more, from the first byte.
+        # The server wrongly called it the same file: download it again from the first byte.
         forget(part)
         receive(url, part, param, gib)
         digest = sha256_of(part)
     try:
-        _check(digest, sha256, without_secrets(url), param)
+        _check_hash(digest, sha256, without_secrets(url), param)
     except InputError:
         forget(part)
         raise
@@ -122,10 +122,10 @@ def _download(url: str, target: Path, sha256: str | None, param: str, gib: float
     return digest
 
 
-def _check(digest: str, sha256: str | None, where: str, param: str) -> None:
+def _check_hash(digest: str, sha256: str | None, source: str, param: str) -> None:
     if sha256 and not digest.startswith(sha256):
         pin = param.rpartition(".")[0] + ".sha256"
         raise InputError(
-            f"{where} has sha256 {digest}, but {sha256} was expected: a damaged or another file; "
+            f"{source} has sha256 {digest}, but {sha256} was expected: a damaged or another file; "
             f"if it is the one you want, set {pin} to its hash (or to null)"
         )

@@ -1,4 +1,4 @@
-"""One file over HTTP, on as many connections as it takes; what came before a connection broke is kept."""
+"""Download a file over HTTP, over as many connections as it takes; each resumes where the one before broke off."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from stages.program.progress import progress
 
 CHUNK = 1 << 20  # bytes
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of the body
-CUTS = 5  # how often in a row a connection may break without bringing more than all before it
+CUTS = 5  # how often in a row a connection may break without getting further than all before it
 BACKOFF = 0.5  # seconds before the second retry, doubled before each further one
-PATIENCE = 120  # seconds that a server may ask to be left alone for
+PATIENCE = 120  # seconds, the longest Retry-After that is obeyed
 
 
 class Retries(Retry):
-    """Asks again without reading what came with a refusal, which may have no end."""
+    """Retry without reading the body of a refusal, which may have no end."""
 
     def increment(
         self,
@@ -54,7 +54,7 @@ class Retries(Retry):
         *args: Any,  # noqa: ANN401
         **kwargs: Any,  # noqa: ANN401
     ) -> Retries:
-        """Close the connection; then count, as Retry does."""
+        """Close the connection, then count the attempt as urllib3's Retry does."""
         if response is not None:
             response.close()
         return super().increment(method, url, response, *args, **kwargs)
@@ -65,26 +65,26 @@ RETRIES = Retries(
     backoff_factor=BACKOFF,
     status_forcelist=(429, 500, 502, 503, 504),
     allowed_methods={"GET"},
-    raise_on_status=False,  # the last answer then tells what to say
+    raise_on_status=False,  # the last response is reported instead
     retry_after_max=PATIENCE,
 )
 
 
 def receive(url: str, part: Path, param: str, gib: float) -> bool:
-    """Write the body of `url` to `part`, from where an earlier call broke off if that is still the same file.
+    """Download `url` to `part`, from where an earlier call broke off if it is still the same file.
 
     Args:
         url: an http:// or https:// URL.
-        part: the file to write; `part`.json beside it tells a later call what it is a part of.
+        part: the file to write; `part`.json beside it tells a later call which file it is a part of.
         param: the parameter to name in errors.
         gib: the most that the server may send, in GiB.
 
     Returns:
-        Whether bytes of an earlier connection were kept: then a server that lies may have sent two files' halves.
+        Whether bytes of an earlier connection were kept: a server that lies may then have sent halves of two files.
 
     Raises:
-        InputError: the server cannot be reached, or what it sends is not a file, or is too large. What came is kept
-            where a later call may go on from it.
+        InputError: the server cannot be reached, or what it sends is not a file, or is too large. What has arrived is
+            kept if a later call may resume from it.
 
     """
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings quote the whole URL, with any token in it
@@ -94,60 +94,60 @@ def receive(url: str, part: Path, param: str, gib: float) -> bool:
             session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
         farthest = cuts = 0
         while True:
-            start, validator = _kept(url, part)
+            start, validator = _resume_point(url, part)
             headers = {"Accept-Encoding": "identity"}
             if start:
                 headers |= {"Range": f"bytes={start}-", "If-Range": validator}
             try:
                 response = session.get(url, headers=headers, stream=True, timeout=TIMEOUT)
             except (requests.RequestException, HTTPError, ValueError) as error:
-                raise _unreachable(url, param, _reason(error)) from None
+                raise _unreachable(url, param, _describe(error)) from None
             with response:
                 try:
                     resumed = _write(response, part, url, start, param=param, gib=gib)
                 except DecodeError as error:
                     forget(part)
-                    raise _unreachable(url, param, _reason(error)) from None
+                    raise _unreachable(url, param, _describe(error)) from None
                 except HTTPError as error:
                     size = part.stat().st_size if part.exists() else 0
                     cuts = 0 if size > farthest else cuts + 1
                     farthest = max(farthest, size)
                     if cuts > CUTS:
-                        raise _unreachable(url, param, _reason(error)) from None
+                        raise _unreachable(url, param, _describe(error)) from None
                     time.sleep(BACKOFF * 2**cuts)
                 else:
                     return resumed
 
 
 def _close_redirect(response: requests.Response, **_: object) -> None:
-    """Keep requests from reading what comes with a redirect, which may have no end."""
+    """Close a redirect without reading its body, as requests would: it may have no end."""
     if response.is_redirect:
         response.raw.close()
 
 
 def _write(response: requests.Response, part: Path, url: str, start: int, *, param: str, gib: float) -> bool:
-    """Write what a response brings: from byte `start` on, or all of it where it is not the rest of the same file.
+    """Write a response's body: from byte `start` on, or from the beginning where it is the whole file.
 
     Returns:
         Whether it was the rest.
 
     Raises:
-        InputError: it brings no file, or one that is too large.
-        HTTPError: the connection broke off, or brought something else than the rest of what is there.
+        InputError: the response is no file, or one that is too large.
+        HTTPError: the connection broke off, or its body is not the rest of the part that is there.
 
     """
     status = response.status_code
     partial = bool(status == requests.codes.partial_content)
-    first, total = _range(response) if partial else (0, None)
+    first, total = _content_range(response) if partial else (0, None)
     encoding = response.headers.get("Content-Encoding", "identity").lower()
-    another = partial and (first != start or encoding != "identity")
-    if start and (another or status == requests.codes.requested_range_not_satisfiable):
+    other_file = partial and (first != start or encoding != "identity")
+    if start and (other_file or status == requests.codes.requested_range_not_satisfiable):
         forget(part)
         raise ProtocolError("the rest of another file")
     if status not in {200, 203} and not (partial and start):
-        answer = f"{status} {responses.get(status, '')}".strip()  # not what the server calls it: that may be anything
+        reason = f"{status} {responses.get(status, '')}".strip()  # not the server's own words, which may be anything
         advice = "; a name and a password for this host belong into ~/.netrc" if status == 401 else ""
-        raise InputError(f"{without_secrets(url)} answered {answer}; check {param}{advice}")
+        raise InputError(f"{without_secrets(url)} answered {reason}; check {param}{advice}")
     if encoding not in {"identity", "gzip", "x-gzip", "deflate"}:
         raise InputError(
             f"{without_secrets(url)} sends what is encoded as {encoding[:20]!r} without being asked; check {param}"
@@ -166,14 +166,14 @@ def _write(response: requests.Response, part: Path, url: str, start: int, *, par
         forget(part)
         raise too_large
     if not partial:
-        write_json(_note(part), {"url": _url_hash(url), "validator": _validator(response, encoding)})
+        write_json(_note_path(part), {"url": _url_hash(url), "validator": _validator(response, encoding)})
     with (
         part.open("ab" if start else "wb") as file,
         progress(total, f"download {urlsplit(url).hostname}", "B", done=start) as update,
     ):
-        for piece in _pieces(response):
-            file.write(piece)
-            update(len(piece))
+        for chunk in _chunks(response):
+            file.write(chunk)
+            update(len(chunk))
             if file.tell() > gib * 2**30:
                 forget(part)
                 raise too_large
@@ -182,24 +182,25 @@ def _write(response: requests.Response, part: Path, url: str, start: int, *, par
     return partial
 
 
-def _pieces(response: requests.Response) -> Iterator[bytes]:
-    """Yield the body as it comes: a slow server's bytes are on the disk, and seen, before a chunk is full."""
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    """Yield the body as it arrives, so a slow server's bytes are on the disk, and counted, before a chunk is full."""
     while piece := response.raw.read1(CHUNK, decode_content=True):
         yield piece
 
 
 def _validator(response: requests.Response, encoding: str) -> str:
-    """Return what a server can tell by that a file is still the same, or "" where nothing should be resumed."""
-    given = response.headers.get("ETag", "")
-    if not given or given.startswith("W/"):  # a weak one does not promise the same bytes
-        given = response.headers.get("Last-Modified", "")
-    return given if given.isprintable() and encoding == "identity" else ""  # positions in what is decoded mean nothing
+    """Return the ETag or date that identifies this version of the file, or "" where it must not be resumed."""
+    validator = response.headers.get("ETag", "")
+    if not validator or validator.startswith("W/"):  # a weak one does not promise the same bytes
+        validator = response.headers.get("Last-Modified", "")
+    # Byte positions of the stored file do not hold in a body that is encoded.
+    return validator if validator.isprintable() and encoding == "identity" else ""
 
 
-def _kept(url: str, part: Path) -> tuple[int, str]:
-    """How many bytes an interrupted run has left of this URL, and what proves that they still belong to it."""
+def _resume_point(url: str, part: Path) -> tuple[int, str]:
+    """Return how many bytes of this URL an interrupted run has left, and the validator that they belong to."""
     try:
-        note = json.loads(_note(part).read_text(encoding="utf-8"))
+        note = json.loads(_note_path(part).read_text(encoding="utf-8"))
         if note["url"] == _url_hash(url) and note["validator"]:
             return part.stat().st_size, note["validator"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -207,24 +208,24 @@ def _kept(url: str, part: Path) -> tuple[int, str]:
     return 0, ""
 
 
-def _note(part: Path) -> Path:
+def _note_path(part: Path) -> Path:
     return part.with_name(part.name + ".json")
 
 
 def forget(part: Path) -> None:
-    """Remove a part, and what is noted of it."""
+    """Remove a partial download, and the note beside it."""
     part.unlink(missing_ok=True)
-    _note(part).unlink(missing_ok=True)
+    _note_path(part).unlink(missing_ok=True)
 
 
 def _url_hash(url: str) -> str:
     return hashlib.sha256(url.encode()).hexdigest()  # the URL itself may hold credentials
 
 
-def _range(response: requests.Response) -> tuple[int | None, int | None]:
-    """Return the number of a partial body's first byte, and the size of the whole, where the response says so."""
-    found = re.match(r"bytes ([0-9]{1,18})-[0-9]+/(?:([0-9]{1,18})$|)", response.headers.get("Content-Range", ""))
-    return (int(found[1]), int(found[2]) if found[2] else None) if found else (None, None)
+def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
+    """Return the position of a partial body's first byte and the size of the whole file, as Content-Range says."""
+    match = re.match(r"bytes ([0-9]{1,18})-[0-9]+/(?:([0-9]{1,18})$|)", response.headers.get("Content-Range", ""))
+    return (int(match[1]), int(match[2]) if match[2] else None) if match else (None, None)
 
 
 def _unreachable(url: str, param: str, reason: str) -> InputError:
@@ -235,12 +236,12 @@ def _unreachable(url: str, param: str, reason: str) -> InputError:
     )
 
 
-def _reason(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     causes: list[BaseException] = [error]
     while inner := [part for part in (getattr(causes[-1], "reason", None), *causes[-1].args)
                     if isinstance(part, BaseException)]:  # fmt: skip
         causes.append(inner[-1])
-    known: dict[type[BaseException], str] = {
+    sentences: dict[type[BaseException], str] = {
         ProxyError: "the proxy could not be used",
         NameResolutionError: "its name could not be resolved",
         NewConnectionError: "the connection was refused or there is no route to it",
@@ -256,7 +257,7 @@ def _reason(error: Exception) -> str:
         InvalidHeader: "what it answers is not HTTP",
         HTTPError: "the connection broke off",
     }
-    for kind, sentence in known.items():
+    for kind, sentence in sentences.items():
         if any(isinstance(cause, kind) for cause in causes):
             return sentence
-    return f"its answer cannot be followed ({type(error).__name__})"  # what the error says may quote the URL
+    return f"its answer cannot be followed ({type(error).__name__})"  # the error's message may quote the URL

@@ -1,4 +1,4 @@
-"""A folder of pictures as a zip, the same bytes for the same pictures."""
+"""Pack a folder of pictures into a zip, with the same bytes for the same pictures."""
 
 from __future__ import annotations
 
@@ -7,32 +7,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from zipfile import ZipFile, ZipInfo
 
+from stages.files.hashing import CHUNK
 from stages.files.listing import files_below
 from stages.program.errors import InputError
 from stages.program.progress import progress
 
-CHUNK = 1 << 20  # bytes
-
 
 def files_to_pack(folder: Path) -> list[Path]:
-    """Return every file below a folder that is not hidden, sorted by name; links to folders as they are.
+    """Return every file below a folder that is not hidden, sorted by path; links to folders count as files.
 
     Raises:
-        OSError: one of its folders cannot be read.
+        OSError: a folder cannot be read.
 
     """
     return sorted(files_below(folder), key=lambda path: path.relative_to(folder).as_posix())
 
 
 def pack(folder: Path, files: Sequence[Path], archive: Path, param: str) -> None:
-    """Pack files of a folder into a zip whose bytes depend on their names and contents alone.
+    """Pack files of a folder into a zip whose bytes depend on the files' names and contents alone.
 
     What is no regular file, or is a link that leads out of the folder, becomes an empty member of its kind, which
     `unzip` lists as left out.
 
     Args:
-        folder: what the names in the zip begin below.
-        files: what to pack, in this order.
+        folder: the folder that the names in the zip are relative to.
+        files: the files to pack, in this order.
         archive: the zip to write.
         param: the parameter to name in errors.
 

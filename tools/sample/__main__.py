@@ -11,7 +11,7 @@ from tools.sample.drawing import TRAIN, VAL, draw
 
 
 def main() -> None:
-    """Draw the set into the zip that the command line names."""
+    """Draw the set, and write it to the zip that the command line names."""
     if len(sys.argv) != 2:
         raise InputError("give the name of the zip to write, and nothing else: python -m tools.sample data/sample.zip")
     target = Path(sys.argv[1])

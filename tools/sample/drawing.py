@@ -1,9 +1,9 @@
 """Draw a set of ants and bees, to run the pipeline on where no photographs can be fetched.
 
 An insect (insects.py) is posed, lit and seen at random, on a ground (grounds.py) that says nothing about
-the class. Each picture has random numbers of its own. Arrays of pixels are made, in all three files, with integers,
-+ - * / and square roots only, which every processor rounds alike, to keep the bytes of a seed from depending on the
-machine; other versions of NumPy or Pillow may give others.
+the class. Each picture has its own random generator. All three files compute arrays of pixels with integers, + - * /
+and square roots only, which every processor rounds alike, so that the bytes of a seed do not depend on the machine;
+they may depend on the versions of NumPy and Pillow.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NOTES = "Drawn, not photographed. Real folders of pictures have files like this 
 
 
 def draw(target: Path, *, train: int = TRAIN, val: int = VAL, seed: int = 0) -> str:
-    """Write a zip with so many pictures of each class to `target`, and return its sha256 in hexadecimal."""
+    """Write a zip with `train` + `val` pictures of each class to `target`, and return its sha256 in hexadecimal."""
     if target.is_dir():
         raise InputError(f"{target} is a folder; give the name of the zip to write, such as {target / 'sample.zip'}")
     with replacing(target) as temporary, progress(2 * (train + val) + 1, "sample", "files") as update:
@@ -77,7 +77,7 @@ def photograph(rng: Generator, build: Callable[[Generator], Insect]) -> Image.Im
     scene = scene.resize((2 * size[0], 2 * size[1]), Image.Resampling.BILINEAR)  # halved again: smooth edges
     for view in views:
         scene = paint(scene, insect, view, rng)
-    if rng.random() < 0.15:  # a blade of grass, or a petal, before the insect
+    if rng.random() < 0.15:  # a blade of grass, or a petal, in front of the insect
         start, end = (rng.uniform(low, low + 0.5, 2) * scene.size for low in (-0.1, 0.5))
         aside = np.array((start[1] - end[1], end[0] - start[0])) * rng.uniform(0.04, 0.2)
         outline = teardrop(start, end - start, aside).ravel().tolist()
@@ -86,7 +86,7 @@ def photograph(rng: Generator, build: Callable[[Generator], Insect]) -> Image.Im
 
 
 def develop(scene: Image.Image, rng: Generator) -> Image.Image:
-    """Return the scene as cameras, and people with pictures, leave it."""
+    """Return the scene with the flaws of photographs: blur, exposure, grain, and now and then a frame or a date."""
     if rng.random() < 0.4:
         scene = scene.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 2.0)))
     if rng.random() < 0.08:  # the camera, or the insect, has moved

@@ -1,4 +1,4 @@
-"""The grounds that the drawn insects are seen on, and the few things that grounds and insects are both drawn with."""
+"""Backgrounds of the drawn insects, and the shapes and directions that backgrounds and insects share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-Thing = TypeVar("Thing")
+Choice = TypeVar("Choice")
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -24,13 +24,13 @@ SAND = ((116, 92, 66), (176, 148, 112), (210, 188, 152), (240, 226, 200))
 PETALS = ((236, 232, 226), (240, 196, 40), (230, 120, 36), (216, 96, 140), (150, 110, 190), (190, 50, 46))
 
 
-def one_of(rng: Generator, *choices: Thing) -> Thing:
-    """Return one of several things, all equally likely."""
+def one_of(rng: Generator, *choices: Choice) -> Choice:
+    """Return one of several choices, all equally likely."""
     return choices[rng.integers(len(choices))]
 
 
 def heading(yaw: float, pitch: float = 0.0) -> Array:
-    """Return a direction, from degrees to the left and upwards."""
+    """Return the unit vector of a direction, in degrees to the left and upwards."""
     yaw, pitch = math.radians(yaw), math.radians(pitch)
     return np.array([math.cos(yaw) * math.cos(pitch), math.sin(yaw) * math.cos(pitch), math.sin(pitch)])
 
@@ -46,7 +46,7 @@ CIRCLE = np.array([heading(15 * step)[:2] for step in range(24)])
 
 
 def ground(rng: Generator, size: tuple[int, int]) -> Image.Image:
-    """Return one of the grounds, turned at random, and not always in focus."""
+    """Return one of the backgrounds, turned at random, and not always in focus."""
     side = math.ceil(math.hypot(*size))
     scene = one_of(rng, leaf, rock, rock, litter, litter, foliage, flower)(rng, side)
     scene = scene.rotate(rng.uniform(0, 360), Image.Resampling.BILINEAR)
@@ -127,14 +127,14 @@ def clouds(rng: Generator, side: int, cell: float, *, stretch: float = 1.0, octa
 
 
 def ramp(values: Bytes, palette: Sequence[Sequence[int]]) -> Bytes:
-    """Return (..., 3): values as colours between a palette's first at 0 and its last at 255."""
+    """Return the colours (..., 3) of values: the palette's first colour at 0, its last at 255, and those between."""
     stops = np.linspace(0, 255, len(palette))
     table = [np.interp(range(256), stops, channel) for channel in zip(*palette, strict=True)]
     return np.stack(table, axis=1).round().astype(np.uint8)[values]
 
 
 def embossed(colour: Floats | Bytes, height: Bytes) -> Image.Image:
-    """Return a picture of colours (side, side, 3) with the unevenness of such a ground, lit from one side."""
-    uneven = height.astype(np.float32)
-    slope = 1 + (uneven - np.roll(uneven, (1, 2), (0, 1)))[:, :, None] * np.float32(0.005)
-    return Image.fromarray(np.clip(colour * slope, 0, 255).astype(np.uint8))
+    """Return a picture of colours (side, side, 3) on an uneven surface of some height, lit from one side."""
+    surface = height.astype(np.float32)
+    brightness = 1 + (surface - np.roll(surface, (1, 2), (0, 1)))[:, :, None] * np.float32(0.005)
+    return Image.fromarray(np.clip(colour * brightness, 0, 255).astype(np.uint8))

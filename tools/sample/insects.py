@@ -1,6 +1,6 @@
-"""An insect: a body of ellipsoids in three dimensions, with hairs and wings, posed at random, and painted as seen.
+"""Insects: bodies of ellipsoids in three dimensions, with hairs and wings, posed at random and painted.
 
-Lengths are in units of about a thorax; x is forward, y to the left and z up, from the ground at z = 0.
+The unit of length is about a thorax; x is forward, y to the left and z up, from the ground at z = 0.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Insect:
     def add(
         self, start: Array, along: Array, size: Numbers, *bands: Array, gloss: float = 0.3, hair: float = 0.0
     ) -> Array:
-        """Add a part of some length, width and height, from `start` on; return where it ends."""
+        """Add an ellipsoid of a length, width and height that begins at `start`; return the point where it ends."""
         along = along / math.hypot(*along)
         side = np.cross(UP + 0.01, along)  # not quite upright, as legs may be
         side /= math.hypot(*side)
@@ -62,7 +62,7 @@ class Insect:
     def add_head(
         self, rng: Generator, colour: Array, *, pitch: float, size: Numbers, eye: Numbers, feeler: Numbers, hair: float
     ) -> None:
-        """Add a head that looks to one side, with eyes, jaws and elbowed antennae of two lengths."""
+        """Add a head, turned a little to one side, with eyes, jaws and elbowed antennae of two segments' lengths."""
         turn, neck, (length, width, height) = rng.uniform(-25, 25), np.array([0.5, 0, self.height]), size
         face = heading(turn, pitch)
         self.add(neck, face, size, colour, hair=hair)
@@ -79,7 +79,7 @@ class Insect:
             self.add_limb(joints, (0.075, *np.linspace(0.07, 0.1, 8)), colour)
 
     def add_legs(self, rng: Generator, inset: float, reach: float, width: float, colour: Array) -> None:
-        """Add six walking legs: of each pair one is forward when the other is back, and neighbours take turns."""
+        """Add six walking legs; of each pair one is forward and one back, and neighbouring pairs alternate."""
         stride = rng.uniform(-22, 22)
         for side in (-1, 1):
             for pair, (hip, angle, length) in enumerate(((0.3, 48, 0.9), (0.05, 92, 0.95), (-0.22, 142, 1.2))):
@@ -137,14 +137,14 @@ def bee(rng: Generator) -> Insect:
 
 @dataclass(frozen=True)
 class View:
-    """How an insect is seen and lit; seen are pixels to the right and down, and depth towards the viewer."""
+    """How an insect is seen and lit: a map to pixels to the right and down, and depth towards the viewer."""
 
     turn: Array  # (3, 3)
     origin: Array  # (3,)
-    sun: Array  # where it stands, in the insect's coordinates
+    sun: Array  # its direction, in the insect's coordinates
 
     def __call__(self, points: Array) -> Array:
-        """Return where points (..., 3) are seen."""
+        """Return the coordinates in the picture of points (..., 3)."""
         return points @ self.turn.T + self.origin
 
     def shadow(self, part: Part) -> Array:
@@ -155,7 +155,7 @@ class View:
         return outline
 
     def light(self, normal: Floats) -> tuple[Floats, Floats]:
-        """Return how bright a surface is where it has normals (3, n), as seen, and how it reflects the sun."""
+        """Return a surface's brightness and reflection of the sun, for normals (3, n) in the picture's coordinates."""
         size = math.hypot(*self.turn[0])
         sun, sky = self.turn @ self.sun / size, self.turn @ UP / size
         halfway = (sun + UP) / math.hypot(*(sun + UP))  # between the sun and the viewer
@@ -168,7 +168,7 @@ class View:
 
 
 def look(rng: Generator, place: Array, elevation: float, length: float, sun: Array) -> View:
-    """Return the view of an insect about `length` pixels long, at some place in the picture, turned at random."""
+    """Return the view of an insect about `length` pixels long, at a place in the picture, turned at random."""
     yaw, roll = heading(rng.uniform(0, 360)), heading(rng.normal(0, 40))
     turned, rolled = (np.array([[cos, -sin, 0], [sin, cos, 0], UP]) for cos, sin, _ in (yaw, roll))
     cos, sin, _ = heading(elevation)
@@ -178,7 +178,7 @@ def look(rng: Generator, place: Array, elevation: float, length: float, sun: Arr
 
 
 def paint(scene: Image.Image, insect: Insect, view: View, rng: Generator) -> Image.Image:
-    """Return the scene with an insect in it."""
+    """Return the scene with an insect painted into it."""
     middle = view(insect.parts[0].centre)[2]
     tint = one_of(rng, (205, 205, 200), (190, 170, 130), (120, 95, 70))
     far, near = ([w for w in insect.wings if (view(w[12])[2] > middle) == nearer] for nearer in (False, True))
@@ -198,9 +198,10 @@ def paint(scene: Image.Image, insect: Insect, view: View, rng: Generator) -> Ima
 
 
 def paint_part(pixels: Bytes, depth: Floats, part: Part, view: View) -> None:
-    """Paint an ellipsoid where it is nearer than what is there, by `depth`, which is brought up to date.
+    """Paint an ellipsoid where it is nearer than `depth`, and update `depth` there.
 
-    With the ellipsoid made the unit sphere, a line of sight is a + b z, and its nearer end, |a + b z| = 1, is seen.
+    In coordinates in which the ellipsoid is the unit sphere, a line of sight is a + b z; the nearer of its points with
+    |a + b z| = 1 is seen.
     """
     axes, centre = view.turn @ part.axes, view(part.centre)
     width, height, _ = (math.hypot(*axis) for axis in axes)
@@ -226,7 +227,7 @@ def paint_part(pixels: Bytes, depth: Floats, part: Part, view: View) -> None:
 
 
 def dot(a: Floats, b: Floats) -> Floats:
-    """Return the product of vectors (3, ...), added in the same order on every machine, as `@` is not."""
+    """Return the dot products of vectors (3, ...), summed in the same order on every machine, unlike `@`."""
     product: Floats = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
     return product
 
@@ -238,7 +239,7 @@ def colours(part: Part, along: Array | Floats) -> Floats:
 
 
 def paint_hair(scene: Image.Image, depth: Floats, part: Part, view: View, rng: Generator) -> None:
-    """Paint hairs, combed back, where a part is turned towards the viewer and not hidden."""
+    """Paint hairs, combed back, on the visible side of a part."""
     length, width, _ = (math.hypot(*axis) for axis in (view.turn @ part.axes).T)
     sphere = rng.normal(size=(min(1200, 60 + int(length * width / 5)), 3))
     sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)

@@ -11,7 +11,7 @@ from stages.model.families.torchvision_models import torchvision_family
 
 
 def chain(network: Any) -> dict[str, nn.Module]:  # noqa: ANN401
-    """Return the layers of a network whose blocks and last convolution stand in `features`."""
+    """Return the layers of a network whose `features` hold the stem, the blocks and a last convolution."""
     stem, *middle, conv = network.features
     *below, head = network.classifier
     return {

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, from timm, with ImageNet weights that come as a Python package."""
+"""EfficientNet-Lite0, from timm, with ImageNet weights from a Python package."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def _published(_name: str) -> dict[str, Published]:
 
 
 def _canonical(state: State) -> dict[str, torch.Tensor]:
-    """Return a state dict under the names that timm's network has.
+    """Return a state dict with its tensors renamed as in timm's network.
 
-    The published weights number the blocks through and name their parts by their role; timm's are numbered by stage,
-    and named by their place in the block.
+    The published weights number all blocks consecutively and name their parts by role; timm numbers them by stage, and
+    names parts by their position in the block.
     """
     if "_conv_stem.weight" not in state:
         return dict(state)

@@ -1,4 +1,4 @@
-"""What a family of networks has to say of itself."""
+"""The description of a family of networks: how they are built, cut, published and explained."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ State = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Published:
-    """Weights that have a name: where they lie, their sha256 or its beginning, how pictures were prepared for them."""
+    """Published weights: their URL or path, their sha256 or its first digits, and their preprocessing of pictures."""
 
     source: str
     sha256: str | None
@@ -29,31 +29,31 @@ def mean_over_positions() -> list[nn.Module]:
 
 
 def layer_below_pool(layers: Sequence[str]) -> str:
-    """Return the last layer that has positions: what follows it is a mean over them, and the head."""
+    """Return the last layer whose output has positions: the mean over them and the head follow it."""
     return layers[-3]
 
 
 def same_names(state: State) -> dict[str, torch.Tensor]:
-    """Return a state dict that is published under the names of the network's own tensors."""
+    """Return a state dict unchanged, since it is published under the names of the network's own tensors."""
     return dict(state)
 
 
 @dataclass(frozen=True)
 class Family:
-    """Networks that are cut in the same way.
+    """Networks that are cut into layers in the same way.
 
     Attributes:
-        names: of its networks, as `backbone.name` takes them.
-        build: a name and a number of classes to a network with random weights.
-        chain: a network to its layers by name: feeding a batch through them in order is what the network does. Their
+        names: the names of its networks, as `backbone.name` takes them.
+        build: returns the network of a name, for a number of classes, with random weights.
+        chain: returns a network's layers by name: feeding a batch through them in order is what the network does. Their
             modules are the network's own. The names are the same in every family: "stem", "layer1", "layer2", ..., in
-            some families "conv" (a last convolution), "avgpool" (all that is left below the last layer) and "head"
+            some families "conv" (a last convolution), "avgpool" (everything else below the last layer) and "head"
             (that last, linear layer).
-        published: a name to the weights that are published for it, by their names.
-        packages: what has to be installed for it from the extra `offline`.
-        canonical: a published state dict to one under the names of the network's own tensors.
-        pooling: the modules that make the output of any layer below "avgpool" into one vector a picture.
-        grad_cam_layer: the names of a chain to the one whose output Grad-CAM looks at.
+        published: returns the published weights of a network, by their names.
+        packages: the packages it needs from the extra `offline`.
+        canonical: returns a published state dict with the names of the network's own tensors.
+        pooling: returns the modules that turn the output of any layer below "avgpool" into one vector per picture.
+        grad_cam_layer: returns, of the names of a chain, the layer whose output Grad-CAM uses.
 
     """
 
@@ -68,5 +68,5 @@ class Family:
 
 
 def numbered(layers: Sequence[nn.Module]) -> dict[str, nn.Module]:
-    """Return layers by the names "layer1", "layer2", ..."""
+    """Return layers under the names "layer1", "layer2", ..."""
     return {f"layer{number}": layer for number, layer in enumerate(layers, start=1)}

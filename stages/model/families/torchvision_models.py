@@ -1,4 +1,4 @@
-"""What torchvision's families have in common: how its networks are built, and where their weights lie."""
+"""What torchvision's families share: how networks are built, and where their weights are published."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from stages.model.families.family import Family, Published
 
 @contextmanager
 def without_compiler() -> Iterator[None]:
-    """Import torchvision here without PyTorch's compiler, which takes as long to import as PyTorch and is not used.
+    """Keep torchvision from importing PyTorch's compiler, which takes as long to import as PyTorch and is not used.
 
-    For one function of torchvision.ops, which asks when it is called, that whole compiler would be imported.
+    One function of torchvision.ops imports it for a question that it asks only when it is called.
     """
     name = "torch._dynamo.utils"
     if name in sys.modules:
