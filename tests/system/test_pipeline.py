@@ -12,20 +12,18 @@ import yaml
 from safetensors.numpy import load_file
 
 from stages.training.curves import CURVES
-from tests.conftest import SOAK, STAGES, Checkout, ran, write_zip
+from tests.conftest import SOAK, STAGES, Checkout, first_run, ran, write_zip
 
 
 def configure(checkout: Checkout, pictures: Path, weights: Path) -> None:
-    checkout.set(
-        data__url=str(pictures), data__sha256=None, backbone__weights=str(weights),
-        strategies__finetune__epochs=1,
-    )  # fmt: skip
-    checkout.commit("small pictures")
+    checkout.set(data__url=str(pictures), data__sha256=None, backbone__weights=str(weights))
 
 
-def test_from_a_zip_to_metrics_and_back(checkout: Checkout, pictures: Path, weights: Path) -> None:
-    configure(checkout, pictures, weights)
-    assert ran(checkout.dvc("repro")) == STAGES
+def test_from_a_zip_to_metrics_and_back(finished: Checkout, copied: Checkout) -> None:
+    # From the zip to metrics: what made `finished`.
+    assert ran("".join(line for _, line in first_run(finished))) == STAGES
+    checkout = copied
+    checkout.set(strategies__finetune__epochs=1)
     linear = checkout.tracked()
     data = checkout.json("metrics/data.json")
     assert data["train"] == {"pictures": 24, "classes": {"dots": 12, "lines": 12}}
@@ -42,8 +40,8 @@ def test_from_a_zip_to_metrics_and_back(checkout: Checkout, pictures: Path, weig
     after = load_file(checkout.folder / "data/model/model.safetensors")
     assert after.keys() - before.keys() == {"fc.weight", "fc.bias"}
     assert all(np.array_equal(after[key], before[key]) for key in before)
-    status = checkout.run("git", "status", "--short").split()
-    assert {name for name in status if name != "??"} == {"dvc.lock", *(f"metrics/{name}" for name in (
+    status = checkout.run("git", "status", "--short").splitlines()
+    assert {line[3:] for line in status} == {"params.yaml", "dvc.lock", *(f"metrics/{name}" for name in (
         "data.json", "evaluate.json", "pictures/", "plots/", "predictions.csv", "train/"))}  # fmt: skip
     checkout.commit("linear")
 
@@ -79,18 +77,8 @@ def test_from_a_zip_to_metrics_and_back(checkout: Checkout, pictures: Path, weig
     assert checkout.tracked() == linear
 
 
-def test_the_same_bytes_from_an_empty_cache(
-    checkout: Checkout, finished: Checkout, pictures: Path, weights: Path
-) -> None:
-    configure(checkout, pictures, weights)
-    checkout.set(precision="float32")
-    for stage in STAGES:
-        checkout.stage(stage)
-    assert checkout.tracked() == finished.tracked()
-
-
 def test_frozen_layers_in_every_epoch(copied: Checkout) -> None:
-    copied.set(strategy="tutorial", strategies__tutorial__epochs=2)
+    copied.set(strategy="tutorial", strategies__tutorial__epochs=1)
     for stage in ("features", "train"):
         copied.stage(stage)
     assert np.load(copied.folder / "data/features/train/inputs.npy", mmap_mode="r").shape == (24, 1, 256, 256, 3)
@@ -103,7 +91,7 @@ def test_sgd_on_stored_features(copied: Checkout) -> None:
     content = yaml.safe_load((copied.folder / "params.yaml").read_text())
     content["strategies"]["mine"] = content["strategies"]["tutorial"] | {
         "precompute": True, "views": content["strategies"]["linear"]["views"] | {"count": 2}, "augment": None,
-        "epochs": 2,
+        "epochs": 1,
     }  # fmt: skip
     content["strategy"] = "mine"
     (copied.folder / "params.yaml").write_text(yaml.safe_dump(content))
@@ -113,11 +101,11 @@ def test_sgd_on_stored_features(copied: Checkout) -> None:
 
 
 def test_pretrain_share_the_model_and_start_from_it(
-    new_checkout: Callable[[], Checkout], pictures: Path, weights: Path, tmp_path: Path
+    new_checkout: Callable[[], Checkout], few: Path, weights: Path, tmp_path: Path
 ) -> None:
     first = new_checkout()
-    configure(first, pictures, weights)
-    first.set(strategy="scratch", strategies__scratch__epochs=2)
+    configure(first, few, weights)
+    first.set(strategy="scratch", strategies__scratch__epochs=1)
     first.dvc("repro", "train")
     assert first.json("data/model/card.json")["init"] == "random"
     model = first.folder / "data/model/model.safetensors"
@@ -136,12 +124,6 @@ def test_pretrain_share_the_model_and_start_from_it(
     assert after["fc.weight"].shape == (3, 512)
     assert all(np.array_equal(after[key], before[key]) for key in before if not key.startswith("fc."))
 
-    # The lower layers of a network that ends early are no such start.
-    second.set(strategy="svm", strategies__svm__n_splits=2)
-    second.dvc("repro", "train")
-    second.set(strategy="linear", backbone__weights=str(second.folder / "data/model/model.safetensors"))
-    assert "is not a resnet18: it lacks layer3.0.bn1.bias" in second.dvc("repro", fails=True)
-
 
 HEADS = [
     "weight_decay=0.01", "loss=hinge", "standardise=true", "weight_decay=[0.1,1]",
@@ -151,7 +133,7 @@ HEADS = [
 
 def test_ten_heads_on_the_features_of_one_pass(copied: Checkout) -> None:
     copied.commit("finished")
-    for change in HEADS if SOAK else HEADS[:4]:
+    for change in HEADS if SOAK else HEADS[1:3]:
         again = ran(copied.dvc("exp", "run", "--set-param", f"strategies.linear.{change}", "evaluate"))
         assert again in (["train"], ["train", "evaluate"]), change
 
@@ -170,13 +152,13 @@ def test_a_failure_is_one_sentence_and_leaves_no_output(copied: Checkout) -> Non
     assert "set freeze to avgpool" in copied.dvc("repro", fails=True)
 
 
-def test_training_is_drawn_over_what_was_held_out(finished: Checkout) -> None:
-    shown = json.loads(finished.dvc("plots", "show", "--json").strip().splitlines()[-1])
+def test_training_is_drawn_over_what_was_held_out(copied: Checkout) -> None:
+    shown = json.loads(copied.dvc("plots", "show", "--json").strip().splitlines()[-1])
     assert "errors" not in shown
     (loss,) = shown["data"]["Loss"]
     assert {value["filename"] for value in loss["content"]["data"]["values"]} == {"train/loss.tsv", "holdout/loss.tsv"}
     assert loss["content"]["title"]["text"] == "Loss, in training and held out"
-    curves = finished.folder / "metrics/train/plots/metrics"
+    curves = copied.folder / "metrics/train/plots/metrics"
     assert all((curves / f"{curve}.tsv").exists() for curve in CURVES)
     assert shown["data"]["Learning rate"] == []  # the default solver has none
     for name in ("Accuracy", "metrics/predictions.csv", "metrics/plots/reliability.csv"):
