@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from stages.training.curves import CURVES
-from tests.conftest import SOAK, STAGES, Checkout, first_run, ran, write_zip
+from tests.conftest import STAGES, Checkout, first_run, ran, takes_long, write_zip
 
 
 def test_from_a_zip_to_metrics_and_back(finished: Checkout, copied: Checkout) -> None:
@@ -101,9 +101,10 @@ HEADS = [
 ]  # fmt: skip
 
 
+@takes_long
 def test_ten_heads_on_the_features_of_one_pass(copied: Checkout) -> None:
     copied.commit("finished")
-    for change in HEADS if SOAK else HEADS[1:3]:
+    for change in HEADS:
         again = ran(copied.dvc("exp", "run", "--set-param", f"strategies.linear.{change}", "evaluate"))
         assert again in (["train"], ["train", "evaluate"]), change
 
