@@ -176,7 +176,7 @@ def start_head(
     """
     features = predict(trained[:-1], batches, pictures).cpu().numpy()
     labels = batches.split.labels[pictures]
-    problem = Problem(features[:, np.newaxis], labels, strategy.loss, strategy.class_weight)
+    problem = Problem([features[:, np.newaxis]], labels, strategy.loss, strategy.class_weight)
     head, _ = fit_head(problem, HEAD_WEIGHT_DECAY)
     with torch.no_grad():
         for tensor, value in zip(trained[-1].parameters(), (head.weight, head.bias), strict=True):
