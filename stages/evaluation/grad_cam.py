@@ -10,7 +10,7 @@ from torch import nn
 
 from stages.files.card import Card, Preprocessing
 from stages.model.catalogue import family_of
-from stages.model.chain import layers, whole_network
+from stages.model.chain import layer_of, whole_network
 
 ORANGE = (255, 120, 0)
 
@@ -42,11 +42,10 @@ def grad_cam(network: nn.Module, card: Card, views: torch.Tensor, predicted: tor
         captured.append(output.detach().requires_grad_())
         return captured[0]
 
-    layer = layers(network, card.architecture)[explained_layer(card)]
-    network.requires_grad_(requires_grad=False)
-    hook = layer.register_forward_hook(capture)
+    whole = whole_network(network.requires_grad_(requires_grad=False), card)
+    hook = layer_of(whole, card, explained_layer(card)).register_forward_hook(capture)
     try:
-        logits = whole_network(network, card)(views)
+        logits = whole(views)
     finally:
         hook.remove()
     (maps,) = captured

@@ -105,6 +105,13 @@ def whole_network(network: nn.Module, card: Card) -> nn.Sequential:
     return nn.Sequential(pooled_depths(network, card, card.depths), Float32(head))
 
 
+def layer_of(whole: nn.Sequential, card: Card, name: str) -> nn.Module:
+    """Return the module in `whole_network`'s result that is a layer of the chain."""
+    parts = whole[0].layers if isinstance(whole[0], PooledDepths) else whole
+    layer: nn.Module = parts[list(card.layers).index(name)]
+    return layer
+
+
 def restore_backbone(card: Card, file: Path) -> nn.Module:
     """Return the network of data/weights, from whose head nothing is asked."""
     return restore(replace(card, depths=()), 1, file)

@@ -30,7 +30,7 @@ REDUCED = 2048  # up to so many rows, a problem is solved in as many coordinates
 EMPHASIS_PICTURES = 512  # about, to choose the emphasis with
 TOLERANCE, ROUGH = 1e-5, 1e-4  # of the gradient's largest element
 STEP = 10**0.5  # between weight decays beyond the ends of the grid
-FARTHEST = 6  # of those beyond each end
+FARTHEST = 10  # of those beyond each end
 Double = NDArray[np.float64]
 
 
