@@ -218,8 +218,10 @@ class Training:
         if self.strategy.head == "random":
             return History()
         fit_start(self.trained, self.batches, self.train_indices, self.strategy)
-        logits, labels = predict(self.trained, self.batches, self.train_indices), self._labels(self.train_indices)
-        means = np.array([float(self.loss(logits, labels)), accuracy(logits, labels)])
+        logits = predict(self.trained, self.batches, self.train_indices)
+        labels = self.batches.labels(self.train_indices)
+        right = (logits.argmax(dim=1) == labels).float().mean()
+        means = np.array([float(self.loss(logits, labels)), float(right)])
         history = History(first=0)
         history.add(self._summarise(means, 0.0), {key: one.clone() for key, one in self.trained.state_dict().items()})
         return history
@@ -256,37 +258,39 @@ class Training:
                     return
 
     def finish(self) -> tuple[float, float]:
-        """Make the head one layer whose logits are those of probabilities; return the hold-out's loss and accuracy.
+        """Make the head one calibrated layer; return the hold-out's cross-entropy, unweighted, and accuracy."""
+        factor, losses, right = self._hold_out()
+        for tensor in linear_of(self.trained).parameters():
+            tensor.data *= factor
+        if self.strategy.head == "fitted":
+            fold(self.trained)
+        return float(losses.mean()), right
 
-        The loss is the cross-entropy of these probabilities, whatever was trained with.
+    def _hold_out(self) -> tuple[float, NDArray[np.float32], float]:
+        """Return what logits are to be multiplied by, each held-out picture's loss with that, and the accuracy.
+
+        The loss is the cross-entropy of calibrated probabilities, whatever is trained with: that of an epoch that is
+        only surer of itself is no higher. Trained with cross-entropy, the network is never made surer: a few held-out
+        pictures that are all right would make it certain.
         """
         logits = predict(self.trained, self.batches, self.holdout_indices).cpu().numpy()
         labels = self.batches.split.labels[self.holdout_indices]
-        if self.strategy.loss == "hinge":
-            factor = np.float32(calibrate(logits, labels))
-            logits *= factor
-            for tensor in linear_of(self.trained).parameters():
-                tensor.data *= float(factor)
-        if self.strategy.head == "fitted":
-            fold(self.trained)
-        losses, _ = cross_entropy(logits, labels)
-        return float(losses.mean()), float((logits.argmax(axis=1) == labels).mean())
-
-    def _labels(self, pictures: NDArray[np.int64]) -> torch.Tensor:
-        return self.batches.labels(pictures)
+        if not np.isfinite(logits).all():
+            return 1.0, np.full(len(labels), np.nan, np.float32), 0.0
+        factor = calibrate(logits, labels)
+        if self.strategy.loss == "cross_entropy":
+            factor = min(1.0, factor)
+        losses, _ = cross_entropy(logits * np.float32(factor), labels)
+        return factor, losses, float((logits.argmax(axis=1) == labels).mean())
 
     def _summarise(self, means: NDArray[Any], learning_rate: float) -> Epoch:
         """Return an epoch's mean loss and accuracy in training, and those of the hold-out after it."""
-        logits, labels = predict(self.trained, self.batches, self.holdout_indices), self._labels(self.holdout_indices)
+        _, losses, right = self._hold_out()
+        weights = self.loss.class_weights.cpu().numpy()[self.batches.split.labels[self.holdout_indices]]
         return Epoch(
             train_loss=float(means[0]),
             train_accuracy=float(means[1]),
-            holdout_loss=float(self.loss(logits, labels)),
-            holdout_accuracy=accuracy(logits, labels),
+            holdout_loss=float(np.average(losses, weights=weights)),
+            holdout_accuracy=right,
             learning_rate=learning_rate,
         )
-
-
-def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """Return the share of rows whose largest logit is the label's."""
-    return float((logits.argmax(dim=1) == labels).float().mean())

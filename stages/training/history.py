@@ -13,7 +13,9 @@ Weights = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to. Losses are means of the strategy's; `learning_rate` is that of its last step.
+    """What one epoch came to; `learning_rate` is that of its last step.
+
+    In training the loss is the strategy's, held out it is the cross-entropy of calibrated probabilities.
 
     Epoch 0 is a fitted head before any step, with the learning rate 0.
     """

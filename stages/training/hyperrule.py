@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 EPOCHS = (4, 20)  # at least, at most
-TRIAL = 1 / 6  # of the epochs, for each learning rate that is tried
+TRIAL = 1 / 8  # of the epochs, for each learning rate that is tried
 MOMENTUM = (0.1, 0.5)  # of batch norm's running statistics; PyTorch's default, and the most
 
 

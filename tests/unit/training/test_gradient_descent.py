@@ -45,7 +45,7 @@ def test_the_learning_rate_of_the_lowest_holdout_loss_is_chosen(losses: dict[flo
     trials = Trials(losses)
     start = trials.trained.weight.item()
     assert choose_learning_rate(cast("Training", trials)) == best
-    assert trials.ran == [(rate, 2, start) for rate in losses], "each for a sixth of the epochs, and from the start"
+    assert trials.ran == [(rate, 2, start) for rate in losses], "each for an eighth of the epochs, and from the start"
     assert trials.trained.weight.item() == start
 
 

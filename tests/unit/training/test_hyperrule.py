@@ -16,7 +16,7 @@ def test_larger_sets_get_fewer_epochs_and_are_seen_more() -> None:
 
 
 def test_trials_are_short() -> None:
-    assert [trial_epochs(epochs) for epochs in (1, 4, 12, 20)] == [1, 1, 2, 3]
+    assert [trial_epochs(epochs) for epochs in (1, 4, 12, 20)] == [1, 1, 2, 2]
 
 
 def test_lower_layers_learn_more_slowly() -> None:
