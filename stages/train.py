@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
@@ -23,11 +24,12 @@ from stages.program.params import GradientDescent, LbfgsHead, Params, load_param
 from stages.program.running import run
 from stages.training.curves import CURVES, live_curves, log_epoch, summary, write_curve
 from stages.training.linear import Problem, calibrate, choose_emphasis, cross_validate, fit_head
+from stages.training.losses import cross_entropy
 
 if TYPE_CHECKING:
     from dvclive.live import Live
 
-    from stages.training.gradient_descent import Epoch
+    from stages.training.history import Epoch
 
 WEIGHTS = Path("data/weights/weights.safetensors")
 
@@ -106,13 +108,15 @@ def train_head(params: Params, strategy: LbfgsHead, split: StoredSplit, card: Ca
         "holdout/loss": [score.holdout_loss for score in scores],
         "holdout/accuracy": [score.holdout_accuracy for score in scores],
     }
+    factor = calibrate(logits, split.labels) if strategy.loss == "hinge" else 1.0
+    loss = float(cross_entropy(logits * np.float32(factor), split.labels)[0].mean())  # the same for every strategy
     with replacing(Path("metrics/train")) as folder:
         for curve in (*curves, *CURVES):
             write_curve(folder / f"plots/metrics/{curve}.tsv", curves.get(curve, []))
-        write_json(folder / "metrics.json", summary(chosen, best.holdout_loss, best.holdout_accuracy))
+        write_json(folder / "metrics.json", summary(chosen, loss, best.holdout_accuracy))
     head, _ = fit_head(problem, best.weight_decay)
     if strategy.loss == "hinge":
-        head = head.scaled(calibrate(logits, split.labels))
+        head = head.scaled(factor)
     tensors = load_file(WEIGHTS) | {f"{card.head}.weight": head.weight, f"{card.head}.bias": head.bias}
     return Trained(tensors, chosen, best.holdout_accuracy), card
 
@@ -140,9 +144,9 @@ def train_layers(
         network = build(card.architecture, len(card.classes))
         torch.manual_seed(params.seed)
 
-    def report(number: int, epoch: Epoch) -> None:
+    def report(number: int, epochs: int, epoch: Epoch) -> None:
         print(
-            f"epoch {number}/{strategy.epochs}: "
+            f"epoch {number}/{epochs}: "
             f"train loss {epoch.train_loss:.4f}, accuracy {epoch.train_accuracy:.4f}; "
             f"hold-out loss {epoch.holdout_loss:.4f}, accuracy {epoch.holdout_accuracy:.4f}; "
             f"learning rate {epoch.learning_rate:.2g}",
@@ -152,12 +156,11 @@ def train_layers(
             log_epoch(live, dict(zip(CURVES, astuple(epoch), strict=True)))
 
     checkpoint = Checkpoint(fingerprint(params, split, card, ranks))
-    number, best = train(network, split, card, params, strategy, ranks=ranks, checkpoint=checkpoint, report=report)
-    chosen: dict[str, float] = {"epoch": number}
+    result = train(network, split, card, params, strategy, ranks=ranks, checkpoint=checkpoint, report=report)
     if live:
-        live.summary = summary(chosen, best.holdout_loss, best.holdout_accuracy)
+        live.summary = summary(result.chosen, result.holdout_loss, result.holdout_accuracy)
     tensors = {name: value.cpu().contiguous().numpy() for name, value in network.state_dict().items()}
-    return Trained(tensors, chosen, best.holdout_accuracy), card
+    return Trained(tensors, result.chosen, result.holdout_accuracy), card
 
 
 if __name__ == "__main__":

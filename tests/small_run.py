@@ -16,7 +16,7 @@ from stages.files.card import Card
 from stages.model import chain
 from tests.conftest import ROOT
 
-ONCE = {"epochs": 1, "holdout": 0.25, "batch_size": 9, "learning_rate": 1e-4}
+ONCE = {"epochs": 1, "holdout": 0.25, "batch_size": 9, "learning_rate": 1e-4, "patience": None}
 
 
 def run(strategy: str, block: Mapping[str, Any], name: str = "resnet18", precision: str = "float32") -> Card:

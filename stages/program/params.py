@@ -154,9 +154,12 @@ class GradientDescent(_Strategy):
     augment: Augment | None = None
     solver: Literal["sgd", "adamw"]
     head: Literal["fitted", "random"]
-    epochs: Count
+    batch_norm: Literal["trained", "adapted", "pretrained"]
+    epochs: Count | None
+    patience: Count | None
     batch_size: Count
-    learning_rate: Positive
+    learning_rate: Grid
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     weight_decay: NonNegative
     schedule: Annotated[Step | Cosine, Field(discriminator="name")]

@@ -48,6 +48,7 @@ def test_training_and_evaluation(checkout: Checkout, many: Path, weights: Path) 
     configure(
         checkout, many, weights, strategy="partial", precision="float32", strategies__partial__freeze="avgpool",
         strategies__partial__epochs=3, strategies__partial__class_weight="balanced",
+        strategies__partial__batch_norm="pretrained",
     )  # fmt: skip
     checkout.dvc("repro", "evaluate")
     one = checkout.json("metrics/train/metrics.json"), checkout.json("metrics/evaluate.json")

@@ -305,12 +305,12 @@ def test_one_weight_decay_is_a_grid_of_one(tmp_path: Path, value: object) -> Non
 def test_what_yaml_1_1_read_otherwise(tmp_path: Path, written: str, read: float | None) -> None:
     (tmp_path / "params.yaml").write_text(TEXT.replace("learning_rate: 0.001", f"learning_rate: {written}"))
     if read is None:
-        with pytest.raises(InputError, match=f"strategies.partial.learning_rate is '{written}': it takes a number"):
+        with pytest.raises(InputError, match=f"strategies.tutorial.learning_rate is '{written}': it takes a number"):
             load_params(tmp_path / "params.yaml")
         return
-    block = load_params(tmp_path / "params.yaml").strategies["partial"]
+    block = load_params(tmp_path / "params.yaml").strategies["tutorial"]
     assert isinstance(block, GradientDescent)
-    assert block.learning_rate == read
+    assert block.learning_rate == [read]
 
 
 scalars = st.one_of(
