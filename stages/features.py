@@ -22,9 +22,9 @@ def main() -> None:
     if launched(params.launch, "features"):
         return
     weights = Card.read(Path("data/weights"))
-    views = params.features.views
+    seed, views = params.features.seed, params.features.views
     classes = tuple(sorted(folder.name for folder in Path("data/images/train").iterdir()))
-    card = replace(weights, precision=params.precision, views=views.model_dump(), classes=classes)
+    card = replace(weights, precision=params.precision, views={"seed": seed, **views.model_dump()}, classes=classes)
     layers = [name for name in card.layers if name != "head"]
     with join_process_group() as ranks, ranks.replacing(Path("data/features")) as target:
         names: dict[str, list[str]] = {}
@@ -33,7 +33,7 @@ def main() -> None:
             folder = Path("data/images") / split
             names[split] = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
             decoded[split] = Decoded(folder, names[split], card, ranks)
-        encoder = pooled_encoder(params, card, layers)  # while the first pictures are being decoded
+        encoder = pooled_encoder(params, card, layers, seed)  # while the first pictures are being decoded
         for split in ("train", "val"):
             if ranks.rank == 0:
                 labels = np.array([classes.index(name.partition("/")[0]) for name in names[split]], dtype=np.int64)

@@ -105,12 +105,12 @@ def pixel_encoder() -> Encoder:
     return Encoder(lambda squares, _first, _views: [squares[:, np.newaxis]], batches=1, threads=1)
 
 
-def pooled_encoder(params: Params, card: Card, layers: Sequence[str]) -> Encoder:
+def pooled_encoder(params: Params, card: Card, layers: Sequence[str], seed: int) -> Encoder:
     """Return the encoder that pools the outputs of all these layers, float32 (pictures, views, features) each."""
     from stages.model.chain import pooled_depths, restore_backbone
 
     depths = pooled_depths(restore_backbone(card, WEIGHTS), card, layers)
-    return _network_encoder(params, card, depths, depths.outputs)
+    return _network_encoder(params, card, depths, depths.outputs, seed)
 
 
 def map_encoder(params: Params, card: Card, layer: str) -> Encoder:
@@ -118,7 +118,7 @@ def map_encoder(params: Params, card: Card, layer: str) -> Encoder:
     from stages.model.chain import cut_network, restore_backbone
 
     frozen, _ = cut_network(restore_backbone(card, WEIGHTS), card, layer)
-    return _network_encoder(params, card, frozen, lambda batch: [frozen(batch)])
+    return _network_encoder(params, card, frozen, lambda batch: [frozen(batch)], params.seed)
 
 
 def logits_encoder(params: Params, card: Card, model: Path) -> Encoder:
@@ -126,11 +126,15 @@ def logits_encoder(params: Params, card: Card, model: Path) -> Encoder:
     from stages.model.chain import restore, whole_network
 
     whole = whole_network(restore(card, len(card.classes), model), card)
-    return _network_encoder(params, card, whole, lambda batch: [whole(batch)])
+    return _network_encoder(params, card, whole, lambda batch: [whole(batch)], params.seed)
 
 
 def _network_encoder(
-    params: Params, card: Card, network: torch.nn.Module, outputs: Callable[[torch.Tensor], list[torch.Tensor]]
+    params: Params,
+    card: Card,
+    network: torch.nn.Module,
+    outputs: Callable[[torch.Tensor], list[torch.Tensor]],
+    seed: int,
 ) -> Encoder:
     import torch
 
@@ -147,7 +151,7 @@ def _network_encoder(
             by_view = [outputs(evaluation_view(batch, card.preprocessing))]
             if views:
                 for view in range(1, views.count):
-                    draws = view_draws(params.seed, view, range(first, first + len(batch)))
+                    draws = view_draws(seed, view, range(first, first + len(batch)))
                     by_view.append(outputs(training_view(batch, card.preprocessing, views, draws)))
             return [receive(torch.stack(one, dim=1)) for one in zip(*by_view, strict=True)]
 

@@ -113,6 +113,7 @@ class Cosine(Block):
 class Features(Block):
     """What the network's one pass over the pictures stores: the pooled output of every layer, of these views."""
 
+    seed: Seed
     views: Views
 
 
