@@ -84,7 +84,9 @@ def test_killed_and_run_again_by_dvc(prepared: Checkout, number: int, block: dic
     assert not (prepared.folder / CHECKPOINT).exists()
     resumed = trained(prepared)
     table = resumed["metrics/train/plots/metrics/holdout/loss.tsv"].decode()
-    assert [line.partition("\t")[0] for line in table.splitlines()] == ["step", *map(str, range(EPOCHS + 1))], "the fitted head is the first"
+    assert [line.partition("\t")[0] for line in table.splitlines()] == ["step", *map(str, range(EPOCHS + 1))], (
+        "the fitted head is the first"
+    )
     assert resumed == undisturbed(prepared)
 
 
