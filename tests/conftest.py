@@ -10,7 +10,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -19,7 +20,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from PIL import Image, ImageDraw
+from ruamel.yaml import YAML
 from torchvision import models
 
 from tests.server import Server, serving
@@ -35,6 +38,12 @@ ROOT = Path(__file__).parent.parent
 SOAK = "SOAK_KILLS" in os.environ
 TOLD = "told"  # the property in which a test records what is to be printed at the end
 takes_long = pytest.mark.skipif(not SOAK, reason="takes long; `make soak` runs it")
+GITCONFIG = "[user]\n\tname = Tester\n\temail = tester@example.org\n"
+LONGEST = (  # parts of tests' names, the longest test first; the rest in any order
+    "test_the_demo", "test_the_table_is", "test_real_photographs", "test_kills",
+    "test_two_processes", "test_pictures_that_change", "test_at_once", "test_from_a_zip", "test_torchrun",
+    "test_resuming", "test_pretrain", "test_pipeline", "test_machines", "/system/",
+)  # fmt: skip
 STAGES: list[str] = [*yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]]
 
 
@@ -73,6 +82,13 @@ def write_zip(
     return path
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let the longest tests come first, and deal them out: each worker gets its share of the list in one piece."""
+    items.sort(key=lambda item: next((n for n, name in enumerate(LONGEST) if name in item.nodeid), len(LONGEST)))
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    items[:] = [item for worker in range(workers) for item in items[worker::workers]]
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in terminalreporter.stats.get("passed", []):
         for name, text in getattr(report, "user_properties", []):
@@ -81,29 +97,61 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 terminalreporter.write_line(text)
 
 
+def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """Return a folder of this name, which the first process of the run to ask for it builds; others wait for that."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    done = folder.with_name(f"{name}.done")
+    with FileLock(folder.with_name(f"{name}.lock")):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            build(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A zip of two classes, with one file that is no picture."""
-    path = write_zip(tmp_path_factory.mktemp("pictures") / "pictures.zip")
-    with ZipFile(path, "a") as file:
-        file.writestr("set/train/dots/readme.jpg", "not a picture")
-    return path
+
+    def build(folder: Path) -> None:
+        with ZipFile(write_zip(folder / "pictures.zip"), "a") as file:
+            file.writestr("set/train/dots/readme.jpg", "not a picture")
+
+    return built_once(tmp_path_factory, "pictures", build) / "pictures.zip"
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A zip of two classes with few pictures, for where it does not matter what is learnt."""
+    return built_once(tmp_path_factory, "few", lambda folder: write_few(folder / "few.zip")) / "few.zip"
+
+
+def write_few(path: Path) -> None:
+    write_zip(path, train=5, val=2)
 
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """ResNet-18 weights in PyTorch's own format: random, but with batch-norm statistics that are not the default."""
-    torch.manual_seed(1)
-    network = models.resnet18()
-    network(torch.randn(8, 3, 64, 64))
-    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
-    torch.save(network.state_dict(), path)
-    return path
+
+    def build(folder: Path) -> None:
+        torch.manual_seed(1)
+        network = models.resnet18()
+        network(torch.randn(8, 3, 64, 64))
+        torch.save(network.state_dict(), folder / "resnet18.pth")
+
+    return built_once(tmp_path_factory, "weights", build) / "resnet18.pth"
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Return an environment with this Python first, a home of its own and no proxy."""
-    inherited = {key: value for key, value in os.environ.items() if not key.upper().endswith("_PROXY")}
+    """Return an environment with this Python first, a home of its own, compiled modules kept and no proxy."""
+    inherited = {
+        key: value
+        for key, value in os.environ.items()
+        if key != "PYTHONDONTWRITEBYTECODE" and not key.upper().endswith("_PROXY")
+    }
     return inherited | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(home),
@@ -112,13 +160,29 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
+def set_params(file: Path, params: Mapping[str, object]) -> None:
+    """Change params in a file, as `dvc exp run --set-param` does; one that is not there yet takes a + before it."""
+    yaml12 = YAML(typ="safe", pure=True)  # as DVC reads them: 1e-3 is a number
+    content = yaml12.load(file)
+    for name, value in params.items():
+        *path, last = name.removeprefix("+").split(".")
+        block = content
+        for key in path:
+            block = block.setdefault(key, {}) if name.startswith("+") else block[key]
+        assert (last in block) != name.startswith("+"), f"is there a param {name}?"
+        block[last] = value
+    yaml12.representer.sort_base_mapping_type_on_output = False
+    yaml12.dump(content, file)
+
+
 class Checkout:
     """A git repository that holds this project, in a folder of its own."""
 
     def __init__(self, folder: Path, home: Path) -> None:
         self.folder = folder
         self.environment = environment(home)
-        (home / ".gitconfig").write_text("[user]\n\tname = Tester\n\temail = tester@example.org\n")
+        folder.mkdir(exist_ok=True)
+        (home / ".gitconfig").write_text(GITCONFIG)
         listed = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT, check=True, capture_output=True, text=True,
@@ -130,12 +194,20 @@ class Checkout:
         self.run("git", "init", "--quiet", "--initial-branch", "main")
         self.commit("start")
 
-    def copy(self, folder: Path) -> Checkout:
-        """Return a copy of it, in another folder and with the same home."""
-        another = object.__new__(Checkout)
-        another.folder, another.environment = folder, dict(self.environment)
+    @classmethod
+    def at(cls, folder: Path, home: Path) -> Checkout:
+        """Return a checkout that is already there."""
+        checkout = object.__new__(cls)
+        checkout.folder, checkout.environment = folder, environment(home)
+        (home / ".gitconfig").write_text(GITCONFIG)
+        return checkout
+
+    def copy(self, folder: Path, home: Path | None = None) -> Checkout:
+        """Return a copy of it, in another folder and with a home of its own, by default beside that."""
         shutil.copytree(self.folder, folder, symlinks=True)
-        return another
+        home = home or folder.with_name(f"{folder.name}-home")
+        home.mkdir(exist_ok=True)
+        return Checkout.at(folder, home)
 
     def run(self, *command: str, fails: bool = False) -> str:
         """Run a command in the checkout and return what it printed; it has to succeed, or to fail where it `fails`."""
@@ -162,12 +234,7 @@ class Checkout:
 
     def set(self, **params: object) -> None:
         """Set params by their dotted names, written with double underscores."""
-        self.override(f"{name.replace('__', '.')}={json.dumps(value)}" for name, value in params.items())
-
-    def override(self, assignments: Iterable[str]) -> None:
-        """Change params.yaml as `dvc exp run` does with these after `--set-param`."""
-        code = "import sys; from dvc.utils.hydra import apply_overrides; apply_overrides('params.yaml', sys.argv[1:])"
-        self.run(sys.executable, "-c", code, *assignments)
+        set_params(self.folder / "params.yaml", {name.replace("__", "."): value for name, value in params.items()})
 
     def json(self, name: str) -> Any:
         return json.loads((self.folder / name).read_text(encoding="utf-8"))
@@ -230,13 +297,52 @@ def checkout(new_checkout: Callable[[], Checkout]) -> Checkout:
     return new_checkout()
 
 
+def built_checkout(factory: pytest.TempPathFactory, name: str, build: Callable[[Path, Path], None]) -> Checkout:
+    """Return a checkout in `name`/checkout, with a home beside it, which is built once for all processes of the run."""
+
+    def both(folder: Path) -> None:
+        (folder / "home").mkdir()
+        build(folder / "checkout", folder / "home")
+
+    folder = built_once(factory, name, both)
+    return Checkout.at(folder / "checkout", folder / "home")
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, pictures: Path, weights: Path) -> Checkout:
     """A checkout in which the pipeline has run, with float32 and the default strategy; to read, not to change."""
-    checkout = Checkout(tmp_path_factory.mktemp("finished"), tmp_path_factory.mktemp("home"))
-    checkout.set(data__url=str(pictures), data__sha256=None, backbone__weights=str(weights), precision="float32")
-    checkout.dvc("repro")
-    return checkout
+
+    def build(folder: Path, home: Path) -> None:
+        checkout = Checkout(folder, home)
+        checkout.set(data__url=str(pictures), data__sha256=None, backbone__weights=str(weights), precision="float32")
+        lines = [(time.monotonic(), "")]
+        with subprocess.Popen(
+            [sys.executable, "-m", "dvc", "repro"], cwd=folder, env=checkout.environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            lines += [(time.monotonic(), line) for line in process.stdout]
+        assert process.returncode == 0, lines
+        (home / "repro.json").write_text(json.dumps([*lines, (time.monotonic(), "")]))
+
+    return built_checkout(tmp_path_factory, "finished", build)
+
+
+def first_run(finished: Checkout) -> list[tuple[float, str]]:
+    """What `dvc repro` printed to make `finished`, in a fresh checkout: each line, and when; its start and end, too."""
+    lines: list[tuple[float, str]] = json.loads((Path(finished.environment["HOME"]) / "repro.json").read_text())
+    return lines
+
+
+@pytest.fixture(scope="session")
+def pixels(tmp_path_factory: pytest.TempPathFactory, finished: Checkout) -> Checkout:
+    """One in which `finetune` is next to train; to copy, not to change."""
+
+    def build(folder: Path, home: Path) -> None:
+        checkout = finished.copy(folder, home)
+        checkout.set(strategy="finetune")
+
+    return built_checkout(tmp_path_factory, "pixels", build)
 
 
 @pytest.fixture

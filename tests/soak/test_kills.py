@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import STAGES, TOLD, Checkout, check_cache, contents
+from tests.conftest import SOAK, STAGES, TOLD, Checkout, check_cache, contents, first_run
 from tests.system.processes import stage_processes
 
 KILLS = int(os.environ.get("SOAK_KILLS", "5"))
@@ -159,26 +159,37 @@ class Soak:
         self.recovered += 1
 
 
-def test_kills(
-    tmp_path_factory: pytest.TempPathFactory,
-    pictures: Path,
-    weights: Path,
-    record_property: Callable[[str, object], None],
-) -> None:
-    checkout = Checkout(tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("home"))
-    checkout.set(
-        data__url=str(pictures), data__sha256=None, backbone__weights=str(weights), strategy="partial",
-        strategies__partial__epochs=3, strategies__partial__views__count=1,
-    )  # fmt: skip
-    logs = tmp_path_factory.mktemp("logs")
+def undisturbed(checkout: Checkout, log: Path) -> list[float]:
+    """Let dvc run, and return when it was started, when each stage was, and when it ended."""
     began: dict[str, float] = {}
-    run = Run(checkout, logs / "undisturbed.log")
+    run = Run(checkout, log)
     while run.goes_on():
         began.setdefault(run.stage(), time.monotonic())
     assert run.process.returncode == 0, run.printed()
     assert [*began] == [START, *STAGES]
-    times = [*began.values(), time.monotonic()]
-    seconds = {name: end - begin for name, begin, end in zip([START, *STAGES], times, times[1:], strict=False)}
+    return [*began.values(), time.monotonic()]
+
+
+def test_kills(
+    tmp_path_factory: pytest.TempPathFactory,
+    finished: Checkout,
+    pictures: Path,
+    weights: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    logs = tmp_path_factory.mktemp("logs")
+    folder = tmp_path_factory.mktemp("kills") / "checkout"
+    if SOAK:
+        checkout = Checkout(folder, tmp_path_factory.mktemp("home"))
+        checkout.set(
+            data__url=str(pictures), data__sha256=None, backbone__weights=str(weights), strategy="partial",
+            strategies__partial__epochs=3, strategies__partial__views__count=1,
+        )  # fmt: skip
+        times = undisturbed(checkout, logs / "undisturbed.log")
+    else:
+        checkout, lines = finished.copy(folder), first_run(finished)
+        times = [lines[0][0], *(when for when, line in lines if line.startswith("Running stage ")), lines[-1][0]]
+    seconds = {name: end - begin for name, begin, end in zip([START, *STAGES], times[:-1], times[1:], strict=True)}
 
     soak = Soak(checkout, logs, contents(checkout.folder, "data", "metrics"), seconds, random.Random(SEED))
     while soak.counts.total() < KILLS:

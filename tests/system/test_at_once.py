@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
+
 from tests.conftest import Checkout, check_cache, contents, takes_long
 from tests.system.processes import stage_processes, wait_for
 
@@ -55,7 +57,11 @@ def test_a_stage_beside_itself_and_beside_an_orphan(copied: Checkout) -> None:
     assert first.returncode == 0
     assert contents(copied.folder, "data", "metrics") == expected
 
-    shutil.rmtree(copied.folder / ".dvc/cache")  # or DVC would take from there what is under way
+    lock = yaml.safe_load((copied.folder / "dvc.lock").read_text())
+    digest = lock["stages"]["features"]["outs"][0]["md5"]
+    cache = copied.folder / ".dvc/cache"
+    (cache / "files/md5" / digest[:2] / digest[2:]).unlink()  # or DVC would take from there what is under way
+    shutil.rmtree(cache / "runs")
     with start(copied, "dvc", "repro", "--force", "--single-item", "features") as dvc:
         with halted(copied, "features"):
             os.kill(dvc.pid, signal.SIGKILL)
@@ -69,7 +75,9 @@ def test_a_stage_beside_itself_and_beside_an_orphan(copied: Checkout) -> None:
     assert contents(copied.folder, "data", "metrics") == expected
 
 
-def test_two_dvc_in_one_checkout(checkout: Checkout, finished: Checkout, pictures: Path, weights: Path) -> None:
+def test_two_dvc_in_one_checkout_whose_cache_is_empty(
+    checkout: Checkout, finished: Checkout, pictures: Path, weights: Path
+) -> None:
     configure(checkout, pictures, weights)
     with start(checkout, "dvc", "repro") as first, start(checkout, "dvc", "repro") as second:
         printed = [process.communicate()[0] for process in (first, second)]

@@ -77,7 +77,7 @@ def test_pt2_and_safetensors_say_what_they_are(finished: Checkout, tmp_path: Pat
     for said in (metadata, extra):
         assert json.loads(said["classes"]) == card["classes"]
         assert json.loads(said["preprocessing"]) == card["preprocessing"]
-    batch = export.prepared(pictures, Preprocessing(**card["preprocessing"]))
+    batch = export.prepare_batch(pictures, Preprocessing(**card["preprocessing"]))
     for n in (1, 3, 7):
         assert program(batch[:n]).sum(dim=1).tolist() == pytest.approx([1] * n)
 
@@ -120,14 +120,16 @@ def test_what_is_missing_gets_a_sentence(finished: Checkout, tmp_path: Path) -> 
         export.export(tmp_path, tmp_path / "m", "safetensors", tmp_path)
 
 
-def test_what_a_file_may_be_called_and_who_may_read_it(finished: Checkout, tmp_path: Path) -> None:
+def test_what_a_file_may_be_called_and_who_may_read_it(copied: Checkout, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    output.mkdir()
     command = (sys.executable, "-m", "tools.export", "--format", "safetensors", "--output")
-    printed = finished.run(*command, str(tmp_path / "model_card.md"), fails=True)
+    printed = copied.run(*command, str(output / "model_card.md"), fails=True)
     assert "where the card of the model goes; give it another name" in printed
-    assert list(tmp_path.iterdir()) == []
-    finished.run("sh", "-c", 'umask 022; exec "$@"', "sh", *command, str(tmp_path / "m.safetensors"))
-    assert (tmp_path / "m.safetensors").stat().st_mode & 0o777 == 0o644
-    assert (tmp_path / "model_card.md").exists()
+    assert list(output.iterdir()) == []
+    copied.run("sh", "-c", 'umask 022; exec "$@"', "sh", *command, str(output / "m.safetensors"))
+    assert (output / "m.safetensors").stat().st_mode & 0o777 == 0o644
+    assert (output / "model_card.md").exists()
 
 
 def test_dvc_and_gto_know_the_model(copied: Checkout, tmp_path: Path) -> None:

@@ -48,9 +48,8 @@ def test_one_core_two_gigabytes_and_no_home(copied: Checkout, home: str | None) 
 
 
 @pytest.mark.parametrize("kilobytes", [600_000, 1_200_000])  # too little for PyTorch, and for the arithmetic
-def test_too_little_memory(copied: Checkout, kilobytes: int) -> None:
-    copied.set(strategy="finetune")
-    copied.stage("features")
+def test_too_little_memory(pixels: Checkout, tmp_path: Path, kilobytes: int) -> None:
+    copied = pixels.copy(tmp_path / "copy")
     before = contents(copied.folder, "data")
     printed = copied.run("sh", "-c", f"ulimit -d {kilobytes}; exec {sys.executable} -m stages.train", fails=True)
     assert printed.splitlines()[-1] == (
@@ -73,7 +72,7 @@ def test_a_full_disk(copied: Checkout, stage: str, blocks: int) -> None:
     if stage == "train by epochs":
         stage = "train"
         copied.set(strategy="partial", strategies__partial__epochs=1)
-        copied.stage("features")
+        copied.stage("train")
     before = everything(copied)
     printed = copied.run("sh", "-c", f"ulimit -f {blocks}; exec {sys.executable} -m stages.{stage}", fails=True)
     assert printed.splitlines()[-1].startswith(f"{stage}: File too large"), printed
@@ -113,6 +112,7 @@ def test_a_folder_that_may_not_be_written(copied: Checkout) -> None:
 
 
 @own_mounts
+@takes_long
 def test_no_shared_memory(copied: Checkout) -> None:
     expected = everything(copied)
     copied.set(launch="torchrun --standalone --nproc-per-node=2")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from dvc.repo import Repo
 
 from tests.conftest import Checkout, draw, write_zip
 
@@ -108,12 +108,13 @@ def test_the_folder_that_is_there_for_them(checkout: Checkout, tmp_path: Path) -
 def test_dvc_watches_them(checkout: Checkout, tmp_path: Path) -> None:
     folder = folder_of_classes(tmp_path / "own", each=3)
 
-    def outdated() -> set[str]:
-        status = json.loads(checkout.dvc("status", "--json").splitlines()[-1])
-        return set(status) & {"download", "unzip"}
-
     checkout.set(data__path=str(folder))
     checkout.dvc("repro", "unzip")
+    repo = Repo(str(checkout.folder))
+
+    def outdated() -> set[str]:
+        return {address.rpartition(":")[2] for address in repo.status()} & {"download", "unzip"}
+
     assert outdated() == set()
     for change in ("added", "changed", "removed"):
         path = folder / "dots/new.png"

@@ -2,7 +2,55 @@
 
 from __future__ import annotations
 
-from tests.conftest import Checkout
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from dvc.utils.hydra import apply_overrides
+
+from stages.program.params import read_params
+from tests.conftest import ROOT, Checkout, set_params
+
+VALUES: list[tuple[str, object]] = [
+    ("seed", 7),
+    ("seed", -1),
+    ("features.views.min_scale", 0.5),
+    ("strategies.linear.weight_decay", [0.5, 1e-3, 1]),
+    ("strategies.linear.weight_decay", 1e-10),
+    ("strategies.partial.learning_rate", 1e-5),
+    ("strategies.linear.standardise", False),
+    ("strategies.partial.views", None),
+    ("data.sha256", None),
+    ("data.sha256", "0123"),
+    ("data.sha256", "1e-3"),
+    ("data.url", ["/share/a.zip", "http://127.0.0.1:1/a.zip?id=1"]),
+    ("data.url", []),
+    ("data.path", ""),
+    ("data.path", "null"),
+    ("data.path", "yes"),
+    ("data.path", "/tmp/José's pictures: a, {b} [c] #d = $e %f, точки 点"),
+    ("data.exclude", ["*.gif", "a b", "& c", "- d"]),
+    ("launch", "torchrun --standalone --nproc-per-node=2"),
+    ("+strategies.linear.new", 3),
+    ("+strategies.mine.deeper.new", "a"),
+]
+
+
+def test_params_are_set_as_by_dvc(tmp_path: Path) -> None:
+    ours, hydra = tmp_path / "ours.yaml", tmp_path / "hydra.yaml"
+    for several in [[value] for value in VALUES] + [VALUES[:1] + VALUES[2:4] + VALUES[-1:]]:
+        for file in (ours, hydra):
+            shutil.copy(ROOT / "params.yaml", file)
+        set_params(ours, dict(several))
+        apply_overrides(hydra, [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in several])
+        assert read_params(ours) == read_params(hydra), several
+        assert read_params(ours) != read_params(ROOT / "params.yaml") or several[0] == ("data.sha256", None)
+    for name in ("seeds", "data.nothing", "nothing.seed", "+seed", "seed.deeper"):
+        before = ours.read_bytes()
+        with pytest.raises((AssertionError, KeyError, TypeError)):
+            set_params(ours, {name: 1})
+        assert ours.read_bytes() == before
 
 
 def test_what_dvc_shows_of_a_mistake(checkout: Checkout) -> None:

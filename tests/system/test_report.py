@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 
+from stages.files.predictions import Prediction
 from stages.program.params import read_params
-from tests.conftest import Checkout, contents
+from tests.conftest import Checkout, built_checkout, contents
 from tools import report
 
 if TYPE_CHECKING:
@@ -27,14 +29,25 @@ FLAGS = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def page(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of the finished pipeline, compared with a commit that has no results."""
+def need_report() -> None:
     for package in ("jinja2", "vl_convert"):
         pytest.importorskip(package, reason="the extra `report` is not installed")
-    folder = tmp_path_factory.mktemp("report")
-    finished.run(sys.executable, "-m", "tools.report", "--output", str(folder))
-    return folder / "index.html"
+
+
+@pytest.fixture(scope="module")
+def reported(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The finished pipeline with its report, compared with a commit that has no results; to copy, not to change."""
+    need_report()
+
+    def build(folder: Path, home: Path) -> None:
+        finished.copy(folder, home).tool("report")
+
+    return built_checkout(tmp_path_factory, "reported", build)
+
+
+@pytest.fixture(scope="module")
+def page(reported: Checkout) -> Path:
+    return reported.folder / "report/index.html"
 
 
 def test_the_page_holds_all_that_it_shows(page: Path, finished: Checkout) -> None:
@@ -60,16 +73,15 @@ def test_the_comment_says_the_same(page: Path, finished: Checkout) -> None:
     assert len(text) < 65536  # characters, as many as GitHub takes
 
 
-def test_names_cannot_break_out(
-    tmp_path: Path, page: Path, finished: Checkout, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(finished.folder)
-    content = report.gathered("HEAD")
-    row = {"picture": "<script>alert(1)</script>|x", "true": "a|b", "predicted": "<b>", "probability": "0.5"}
-    report.write(content | {"rows": [row], "mistakes": [row]}, tmp_path)
+def test_names_cannot_break_out(tmp_path: Path, copied: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    need_report()
+    monkeypatch.chdir(copied.folder)
+    content = report.collect_content("HEAD")
+    row = Prediction("<script>alert(1)</script>|x", true="a|b", predicted="<b>", probability=0.5)
+    report.write(content | {"rows": [row], "misclassified": [row]}, tmp_path)
     assert "<script>alert" not in (tmp_path / "index.html").read_text()
     comment = (tmp_path / "report.md").read_text()
-    assert "| &lt;script&gt;alert(1)&lt;/script&gt;\\|x | a\\|b | &lt;b&gt; | 0.5 |" in comment
+    assert "| &lt;script&gt;alert(1)&lt;/script&gt;\\|x | a\\|b | &lt;b&gt; | 0.500000 |" in comment
 
 
 def test_before_the_first_run_a_sentence(checkout: Checkout) -> None:
@@ -79,9 +91,9 @@ def test_before_the_first_run_a_sentence(checkout: Checkout) -> None:
     assert "report: " in printed
 
 
-def test_results_of_another_state_are_not_reported(copied: Checkout) -> None:
+def test_results_of_another_state_are_not_reported(reported: Checkout, tmp_path: Path) -> None:
     command = (sys.executable, "-m", "tools.report")
-    copied.run(*command)
+    copied = reported.copy(tmp_path / "copy")
     before = contents(copied.folder, "report")
     params_before = (copied.folder / "params.yaml").read_text()
     copied.set(seed=7)
@@ -120,7 +132,7 @@ def test_what_is_to_be_typed_gives_the_same_params(copied: Checkout, monkeypatch
     words = shlex.split(run.replace("\\\n", ""))
     assert words[:3] == ["dvc", "exp", "run"]
     assert set(words[3::2]) == {"--set-param"}
-    copied.override(words[4::2])
+    apply_overrides("params.yaml", words[4::2])
     assert read_params(copied.folder / "params.yaml") == content
 
 

@@ -7,31 +7,44 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import Checkout, takes_long
+from stages import train
+from tests.conftest import Checkout, built_checkout, takes_long
 from tests.system.processes import TWO
 
-EPOCHS = 5
+EPOCHS = 4
 CHECKPOINT = "data/checkpoint.pt"
 
 
 @pytest.fixture(scope="module")
-def prepared(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout in which everything before `train` is up to date."""
-    checkout = finished.copy(tmp_path_factory.mktemp("prepared") / "copy")
-    checkout.set(
-        precision="auto",
-        strategy="partial",
-        strategies__partial__epochs=EPOCHS,
-        strategies__partial__patience=None,
-        strategies__partial__freeze="layer3",
-        strategies__partial__views__count=1,
-    )
-    checkout.dvc("repro", "features")
-    return checkout
+def before_training(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which everything before `train` is up to date; to copy, not to change."""
+
+    def build(folder: Path, home: Path) -> None:
+        checkout = finished.copy(folder, home)
+        checkout.set(
+            precision="auto",
+            backbone__name="mobilenet_v3_small",  # whose upper layers are small, and have dropout
+            strategy="partial",
+            backbone__weights="random",
+            strategies__partial__freeze="layer8",
+            strategies__partial__patience=None,
+            strategies__partial__views__count=1,
+            strategies__partial__epochs=EPOCHS,
+            strategies__partial__batch_size=9,
+        )
+        checkout.dvc("repro", "features")
+
+    return built_checkout(tmp_path_factory, "before_training", build)
+
+
+@pytest.fixture
+def prepared(before_training: Checkout, tmp_path: Path) -> Checkout:
+    return before_training.copy(tmp_path / "copy")
 
 
 def stopped(checkout: Checkout, after: int, number: int, *command: str) -> str:
@@ -59,77 +72,99 @@ def trained(checkout: Checkout) -> Mapping[str, bytes]:
     return {str(path.relative_to(checkout.folder)): path.read_bytes() for path in files}
 
 
-def undisturbed(checkout: Checkout) -> Mapping[str, bytes]:
+def undisturbed(checkout: Checkout, train: Callable[[], str]) -> Mapping[str, bytes]:
     """What `train` comes to when nothing happens to it."""
     (checkout.folder / CHECKPOINT).unlink(missing_ok=True)
-    assert "resuming" not in checkout.stage("train")
+    assert "resuming" not in train()
     return trained(checkout)
 
 
-@pytest.mark.parametrize(
-    ("number", "block"),
-    [
-        (signal.SIGKILL, {"weight_decay": 0.001}),
-        (signal.SIGINT, {"weight_decay": 0.002, "loss": "hinge", "solver": "adamw", "learning_rate": 1e-4}),
-    ],
-)
-def test_killed_and_run_again_by_dvc(prepared: Checkout, number: int, block: dict[str, object]) -> None:
-    prepared.set(**{f"strategies__partial__{key}": value for key, value in block.items()})
-    printed = stopped(prepared, 2, number, "dvc", "repro")
+@pytest.fixture
+def train_here(
+    prepared: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[], str]:
+    """Run the stage in this process, where PyTorch has been imported, and return what it prints."""
+    monkeypatch.chdir(prepared.folder)
+
+    def run_it() -> str:
+        train.main()
+        return capsys.readouterr().out
+
+    return run_it
+
+
+def killed_and_run_again(
+    checkout: Checkout, number: int, train: Callable[[], str]
+) -> tuple[bytes, Mapping[str, bytes]]:
+    """What the checkpoint held, and what training comes to when it is killed and run again by DVC."""
+    printed = stopped(checkout, 2, number, "dvc", "repro")
     assert "Traceback" not in printed
     assert ("train: interrupted" in printed) == (number == signal.SIGINT)
-    assert not (prepared.folder / "data/model").exists()
-    printed = prepared.dvc("repro", "train")
-    assert re.search(rf"^resuming after epoch [234] of {EPOCHS}$", printed, re.MULTILINE), printed
-    assert not (prepared.folder / CHECKPOINT).exists()
-    resumed = trained(prepared)
+    assert not (checkout.folder / "data/model").exists()
+    checkpoint = (checkout.folder / CHECKPOINT).read_bytes()
+    printed = checkout.dvc("repro", "train")
+    assert re.search(rf"^resuming after epoch [23] of {EPOCHS}$", printed, re.MULTILINE), printed
+    assert not (checkout.folder / CHECKPOINT).exists()
+    resumed = trained(checkout)
     table = resumed["metrics/train/plots/metrics/holdout/loss.tsv"].decode()
     assert [line.partition("\t")[0] for line in table.splitlines()] == ["step", *map(str, range(EPOCHS + 1))], (
         "the fitted head is the first"
     )
-    assert resumed == undisturbed(prepared)
+    assert resumed == undisturbed(checkout, train)
+    return checkpoint, resumed
 
 
-def test_a_checkpoint_of_another_training_or_a_damaged_one(prepared: Checkout) -> None:
-    prepared.set(strategies__partial__weight_decay=0.003)
-    stopped(prepared, 1, signal.SIGKILL, "stages.train")
+def test_interrupted_and_run_again_by_dvc(prepared: Checkout, train_here: Callable[[], str]) -> None:
+    prepared.set(
+        strategies__partial__loss="hinge", strategies__partial__solver="adamw", strategies__partial__learning_rate=1e-4
+    )
+    killed_and_run_again(prepared, signal.SIGINT, train_here)
+
+
+def test_killed_and_run_again_by_dvc_and_a_checkpoint_that_is_of_no_use(
+    prepared: Checkout, train_here: Callable[[], str]
+) -> None:
+    content, expected = killed_and_run_again(prepared, signal.SIGKILL, train_here)
     file = prepared.folder / CHECKPOINT
-    content = file.read_bytes()
-    expected = undisturbed(prepared)
 
+    # One of another training.
     file.write_bytes(content)
-    inputs = prepared.folder / "data/features/train/inputs.npy"
+    inputs = prepared.folder / "data/inputs/train/inputs.npy"
     os.utime(inputs, ns=(0, inputs.stat().st_mtime_ns + 1))
     printed = prepared.stage("train")
     assert f"{CHECKPOINT} is of a training with another inputs; training starts with the first epoch\n" in printed
     assert trained(prepared) == expected
     assert not file.exists()
 
+    # A damaged one.
     os.utime(inputs, ns=(0, inputs.stat().st_mtime_ns - 1))
     damaged = bytearray(content)
     damaged[len(damaged) // 2] ^= 1
     file.write_bytes(damaged)
-    printed = prepared.stage("train")
+    printed = train_here()
     assert f"{CHECKPOINT} is damaged; training starts with the first epoch\n" in printed
     assert trained(prepared) == expected
 
+    # One of another strategy's block.
     file.write_bytes(content)
     prepared.set(strategies__partial__epochs=1)
     assert f"{CHECKPOINT} is of a training with another strategy; " in prepared.stage("train")
-    prepared.set(strategies__partial__epochs=EPOCHS)
 
 
 @takes_long
 @pytest.mark.parametrize("launch", [None, TWO])
-def test_dropout_and_several_processes(prepared: Checkout, launch: str | None) -> None:
-    prepared.set(
-        backbone__name="mobilenet_v3_small", strategies__partial__init="random", strategies__partial__freeze="layer8",
-        strategies__partial__epochs=EPOCHS, strategies__partial__batch_size=9, launch=launch,
-    )  # fmt: skip
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "resnet18"])
+def test_several_processes_and_another_network(prepared: Checkout, name: str, launch: str | None) -> None:
+    prepared.set(launch=launch)
+    if name == "resnet18":
+        prepared.set(
+            backbone__name=name, strategies__partial__freeze="layer3",
+            strategies__partial__batch_size=32,
+        )  # fmt: skip
     for stage in ("weights", "features"):
         prepared.stage(stage)
     stopped(prepared, 2, signal.SIGKILL, "stages.train")
     printed = prepared.stage("train")
-    assert re.search(rf"^resuming after epoch [234] of {EPOCHS}$", printed, re.MULTILINE), printed
+    assert re.search(rf"^resuming after epoch [23] of {EPOCHS}$", printed, re.MULTILINE), printed
     resumed = trained(prepared)
-    assert resumed == undisturbed(prepared)
+    assert resumed == undisturbed(prepared, lambda: prepared.stage("train"))

@@ -6,12 +6,23 @@ import hashlib
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import Checkout
+from stages.program.errors import InputError
+from stages.weights import main
+from tests.conftest import Checkout, contents, set_params
 from tests.pickles import Malice, pickled
 from tests.server import reply, serving
+from tests.small_run import run
+
+
+@pytest.fixture(autouse=True)
+def _in_the_checkout(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stage's `main` runs in this process, where PyTorch has been imported."""
+    monkeypatch.chdir(checkout.folder)
+    monkeypatch.setenv("NO_PROXY", "*")
 
 
 def test_what_weights_are_called_does_not_matter(checkout: Checkout, weights: Path, tmp_path: Path) -> None:
@@ -20,7 +31,7 @@ def test_what_weights_are_called_does_not_matter(checkout: Checkout, weights: Pa
     for name in ("one.pth", "another.pth"):
         shutil.copy(weights, tmp_path / name)
         checkout.set(backbone__weights=str(tmp_path / name), backbone__sha256=digest)
-        checkout.stage("weights")
+        main()
         seen.append([path.read_bytes() for path in sorted((checkout.folder / "data/weights").iterdir())])
     assert seen[0] == seen[1]
 
@@ -31,19 +42,19 @@ def test_pinned_weights_are_fetched_once(checkout: Checkout, weights: Path) -> N
         checkout.set(backbone__weights=server.url, backbone__sha256=hashlib.sha256(content).hexdigest())
         for strategy in ("linear", "svm"):
             checkout.set(strategy=strategy)
-            checkout.stage("weights")
+            main()
         assert len(server.seen) == 1
         fetched = checkout.folder / "data/raw/weights"
         fetched.write_bytes(content[:-1] + b"x")  # as by a bad disk
-        checkout.stage("weights")
+        main()
         assert len(server.seen) == 2
         assert fetched.read_bytes() == content
 
 
 def test_weights_that_are_refused_leave_those_that_were_there(checkout: Checkout, weights: Path) -> None:
     checkout.set(backbone__weights=str(weights))
-    checkout.stage("weights")
-    before = {path: path.read_bytes() for path in (checkout.folder / "data").rglob("*") if path.is_file()}
+    main()
+    before = contents(checkout.folder, "data")
     assert len(before) >= 2
     bad = checkout.folder / "bad.pth"
     checkout.set(backbone__weights=str(bad))
@@ -52,15 +63,23 @@ def test_weights_that_are_refused_leave_those_that_were_there(checkout: Checkout
         printed = checkout.stage("weights", fails=True)
         assert printed.startswith("weights: backbone.weights (")
         assert printed.count("\n") == 1
-        assert {path: path.read_bytes() for path in (checkout.folder / "data").rglob("*") if path.is_file()} == before
+        assert contents(checkout.folder, "data") == before
     assert not (checkout.folder / "marker").exists()
+
+
+def test_a_network_that_ends_early_is_no_start(drawn_images: Path) -> None:
+    run("svm", {"layers": "layer2", "n_splits": 2})
+    shutil.move("data/model/model.safetensors", "lower.safetensors")
+    set_params(Path("params.yaml"), {"strategy": "linear", "backbone.weights": "lower.safetensors"})
+    with pytest.raises(InputError, match="is not a resnet18: it lacks layer3.0.bn1.bias"):
+        main()
 
 
 def test_random_weights_follow_their_own_seed(checkout: Checkout) -> None:
     states = []
     for init in ("random", "random:0", "random:1"):
-        checkout.set(strategies__linear__init=init)
-        checkout.stage("weights")
+        checkout.set(backbone__weights=init)
+        main()
         states.append(load_file(checkout.folder / "data/weights/weights.safetensors"))
     assert not any(key.startswith("fc.") for key in states[0])
     assert torch.equal(states[0]["conv1.weight"], states[1]["conv1.weight"])
