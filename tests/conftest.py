@@ -40,9 +40,9 @@ TOLD = "told"  # the property in which a test records what is to be printed at t
 takes_long = pytest.mark.skipif(not SOAK, reason="takes long; `make soak` runs it")
 GITCONFIG = "[user]\n\tname = Tester\n\temail = tester@example.org\n"
 LONGEST = (  # parts of tests' names, the longest test first; the rest in any order
-    "test_the_demo", "test_the_table_is", "test_real_photographs", "test_kills",
-    "test_two_processes", "test_pictures_that_change", "test_at_once", "test_from_a_zip", "test_torchrun",
-    "test_resuming", "test_pretrain", "test_pipeline", "test_machines", "/system/",
+    "test_the_table_is", "test_two_processes", "test_the_demo", "test_from_a_zip", "test_resuming",
+    "test_real_photographs", "test_a_stage_beside", "test_pretrain", "test_pictures_that_change", "test_kills",
+    "test_two_dvc", "test_torchrun", "test_pipeline", "test_report", "test_machines", "/system/",
 )  # fmt: skip
 STAGES: list[str] = [*yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]]
 
@@ -120,16 +120,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
             file.writestr("set/train/dots/readme.jpg", "not a picture")
 
     return built_once(tmp_path_factory, "pictures", build) / "pictures.zip"
-
-
-@pytest.fixture(scope="session")
-def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A zip of two classes with few pictures, for where it does not matter what is learnt."""
-    return built_once(tmp_path_factory, "few", lambda folder: write_few(folder / "few.zip")) / "few.zip"
-
-
-def write_few(path: Path) -> None:
-    write_zip(path, train=5, val=2)
 
 
 @pytest.fixture(scope="session")

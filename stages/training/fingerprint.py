@@ -42,17 +42,17 @@ def fingerprint(params: Params, split: StoredSplit, card: Card, ranks: Ranks) ->
     }
 
 
-def imported_code(*rooms: str) -> str:
-    """Return the hash of the stages' code that this process has imported.
+def code_of(*rooms: str) -> str:
+    """Return the hash of the stages' code in these folders, their subfolders included."""
+    files = sorted(file for room in rooms for file in (STAGES / room).rglob("*.py"))
+    return _sha256(b"".join(file.read_bytes() for file in files))
 
-    Args:
-        rooms: the folders to look at; none: all of it, but for program/, which computes nothing.
 
-    """
-    modules = (Path(getattr(module, "__file__", None) or "") for module in [*sys.modules.values()])
-    files = sorted({file for file in modules if file.is_relative_to(STAGES)})
-    room_of = {file: file.relative_to(STAGES).parts[0] for file in files}
-    computing = [file for file in files if (room_of[file] in rooms if rooms else room_of[file] != "program")]
+def imported_code() -> str:
+    """Return the hash of the stages' code that this process has imported, but for program/, which computes nothing."""
+    modules = {Path(getattr(module, "__file__", None) or "") for module in [*sys.modules.values()]}
+    files = sorted(file for file in modules if file.is_relative_to(STAGES))
+    computing = [file for file in files if not file.is_relative_to(STAGES / "program")]
     return _sha256(b"".join(path.read_bytes() for path in computing))
 
 

@@ -17,7 +17,7 @@ from stages.model.encoding import Decoded, Encoder, map_encoder, pixel_encoder, 
 from stages.model.ranks import Ranks
 from stages.program.errors import InputError
 from stages.program.params import GradientDescent, Params
-from stages.training.fingerprint import imported_code
+from stages.training.fingerprint import code_of
 
 INPUTS = Path("data/inputs")
 NAME = "inputs"  # of the array
@@ -77,5 +77,5 @@ def _key(params: Params, strategy: GradientDescent, card: Card) -> dict[str, Any
         "seed": params.seed if strategy.views else None,
         "precision": params.precision,
         "features": [sha256_of(Path(f"data/features/train/{last}.npy")), sha256_of(names)],
-        "code": imported_code("files", "pictures", "model"),
+        "code": code_of("files", "pictures", "model"),
     }

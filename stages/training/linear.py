@@ -207,7 +207,7 @@ def cross_validate(
     """Score weight decays by stratified k-fold cross-validation over the pictures.
 
     All views of a picture are in the same fold; a fold is scored on the plain view, as the test set will be. Where the
-    best weight decay is the largest or the smallest, larger or smaller ones are scored until it is not. From the
+    best of several weight decays is the largest or the smallest, larger or smaller ones are scored until it is not. From the
     largest down, those after two that were worse than the best before them are left out.
 
     Args:
@@ -230,7 +230,8 @@ def cross_validate(
     with limited, progress(len(weight_decays) * len(search.splits), "cross-validation", "heads") as update:
         search.update = update
         search.score_grid(weight_decays)
-        search.score_beyond()
+        if len(weight_decays) > 1:  # a single one is what is wanted
+            search.score_beyond()
     scores = sorted(search.scores, key=lambda score: -score.weight_decay)
     return scores, search.best, search.best_logits
 

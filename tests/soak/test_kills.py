@@ -187,8 +187,9 @@ def test_kills(
         )  # fmt: skip
         times = undisturbed(checkout, logs / "undisturbed.log")
     else:
-        checkout, lines = finished.copy(folder), first_run(finished)
-        times = [lines[0][0], *(when for when, line in lines if line.startswith("Running stage ")), lines[-1][0]]
+        checkout, printed = finished.copy(folder), first_run(finished)
+        stages = (when for when, line in printed if line.startswith("Running stage "))
+        times = [printed[0][0], *stages, printed[-1][0]]
     seconds = {name: end - begin for name, begin, end in zip([START, *STAGES], times[:-1], times[1:], strict=True)}
 
     soak = Soak(checkout, logs, contents(checkout.folder, "data", "metrics"), seconds, random.Random(SEED))

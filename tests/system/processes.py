@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,3 +42,11 @@ def descendants(process: int) -> list[int]:
         for child in map(int, task.read_text().split()):
             found += [child, *descendants(child)]
     return found
+
+
+def start(checkout: Checkout, *command: str) -> subprocess.Popen[str]:
+    """Start a command in a checkout, with one pipe for all that it prints."""
+    return subprocess.Popen(
+        command, cwd=checkout.folder, env=checkout.environment, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )  # fmt: skip

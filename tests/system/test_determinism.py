@@ -11,7 +11,7 @@ import torch
 
 from stages import evaluate
 from stages.program.threads import cores
-from tests.conftest import SOAK, contents
+from tests.conftest import SOAK, contents, takes_long
 from tests.small_run import ONCE, run
 
 BLOCKS: dict[str, dict[str, Any]] = {
@@ -24,7 +24,9 @@ BLOCKS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("strategy", BLOCKS)
+@pytest.mark.parametrize(
+    "strategy", [pytest.param(name, marks=[takes_long] if name == "scratch" else []) for name in BLOCKS]
+)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"] if SOAK else ["bfloat16"])
 def test_every_strategy(drawn_images: Path, strategy: str, precision: str) -> None:
     available, threads = os.sched_getaffinity(0), torch.get_num_threads()

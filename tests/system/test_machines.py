@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,14 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SOAK, Checkout, contents, everything_in, takes_long, write_zip
+from tests.system.processes import start
 
 GIB = 1 << 30
-# Runs a command and prints how large its largest process was. By itself, since whatever a large process starts has that
-# one's size as the least of its own.
+# Runs a command, prints how large its largest process was, and ends as that did. By itself, since whatever a large
+# process starts has that one's size as the least of its own.
 LARGEST = """
 import resource, subprocess, sys
-subprocess.run(sys.argv[1:], check=True)
+done = subprocess.run(sys.argv[1:])
 print("largest:", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, "KiB")
+sys.exit(done.returncode)
 """
 own_mounts = pytest.mark.skipif(
     subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode != 0,
@@ -31,20 +32,29 @@ def everything(checkout: Checkout) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("home", [None, "/proc/home"] if SOAK else ["/proc/home"])
-def test_one_core_two_gigabytes_and_no_home(copied: Checkout, home: str | None) -> None:
-    expected = everything(copied)
-    shutil.rmtree(copied.folder / ".dvc/cache")  # nothing can come from there
-    del copied.environment["HOME"]
+def test_two_dvc_at_once_on_one_core_with_two_gigabytes_and_no_home(
+    checkout: Checkout, finished: Checkout, pictures: Path, weights: Path, home: str | None
+) -> None:
+    checkout.set(data__url=str(pictures), data__sha256=None, backbone__weights=str(weights), precision="float32")
+    del checkout.environment["HOME"]
     if home:  # where nobody can make a folder, not even root
-        copied.environment["HOME"] = home
-    python = sys.executable
-    measured = [python, "-c", LARGEST, python, "-m", "dvc", "repro", "--force"]
+        checkout.environment["HOME"] = home
     limits = "ulimit -S -d 2097152; exec taskset --cpu-list 0"  # KiB of memory of its own
-    printed = copied.run("sh", "-c", f'{limits} "$@"', "sh", *measured)
-    assert everything(copied) == expected
-    found = re.search("largest: ([0-9]+) KiB", printed)
+    measured = (sys.executable, "-c", LARGEST, sys.executable, "-m", "dvc", "repro")
+    command = ("sh", "-c", f'{limits} "$@"', "sh", *measured)
+    with start(checkout, *command) as first, start(checkout, *command) as second:
+        printed = [process.communicate()[0] for process in (first, second)]
+    (ended, winner), (failed, loser) = sorted(zip((first.returncode, second.returncode), printed, strict=True))
+    assert ended == 0, printed
+    assert failed != 0, printed
+    assert "ERROR: Unable to acquire lock" in loser or "is busy, it is being blocked by" in loser
+    assert "Traceback" not in loser
+    assert everything(checkout) == everything(finished)
+    found = re.search("largest: ([0-9]+) KiB", winner)
     assert found
     assert int(found[1]) * 1024 < 2 * GIB
+    checkout.dvc("repro")
+    assert everything(checkout) == everything(finished)
 
 
 @pytest.mark.parametrize("kilobytes", [600_000, 1_200_000])  # too little for PyTorch, and for the arithmetic

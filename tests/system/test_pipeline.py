@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import yaml
 from safetensors.numpy import load_file
 
 from stages.training.curves import CURVES
 from tests.conftest import SOAK, STAGES, Checkout, first_run, ran, write_zip
-
-
-def configure(checkout: Checkout, pictures: Path, weights: Path) -> None:
-    checkout.set(data__url=str(pictures), data__sha256=None, backbone__weights=str(weights))
 
 
 def test_from_a_zip_to_metrics_and_back(finished: Checkout, copied: Checkout) -> None:
@@ -78,43 +72,20 @@ def test_from_a_zip_to_metrics_and_back(finished: Checkout, copied: Checkout) ->
     assert checkout.tracked() == linear
 
 
-def test_frozen_layers_in_every_epoch(copied: Checkout) -> None:
-    copied.set(strategy="tutorial", strategies__tutorial__epochs=1)
-    copied.stage("train")
-    assert np.load(copied.folder / "data/inputs/train/inputs.npy", mmap_mode="r").shape == (24, 1, 256, 256, 3)
-    before = load_file(copied.folder / "data/weights/weights.safetensors")
-    after = load_file(copied.folder / "data/model/model.safetensors")
-    assert all(np.array_equal(after[key], before[key]) for key in before), "batch-norm statistics included"
-
-
-def test_sgd_on_stored_features(copied: Checkout) -> None:
-    content = yaml.safe_load((copied.folder / "params.yaml").read_text())
-    content["strategies"]["mine"] = content["strategies"]["tutorial"] | {
-        "precompute": True, "views": content["features"]["views"] | {"count": 2}, "augment": None,
-        "epochs": 1,
-    }  # fmt: skip
-    content["strategy"] = "mine"
-    (copied.folder / "params.yaml").write_text(yaml.safe_dump(content))
-    assert ran(copied.dvc("repro", "train")) == ["train"]
-    assert np.load(copied.folder / "data/inputs/train/inputs.npy", mmap_mode="r").shape == (24, 2, 512)
-    assert copied.json("data/model/card.json")["strategy"]["name"] == "mine"
-
-
 def test_pretrain_share_the_model_and_start_from_it(
-    new_checkout: Callable[[], Checkout], few: Path, weights: Path, tmp_path: Path
+    copied: Checkout, checkout: Checkout, weights: Path, tmp_path: Path
 ) -> None:
-    first = new_checkout()
-    configure(first, few, weights)
+    first, second = copied, checkout
     first.set(strategy="scratch", strategies__scratch__epochs=1)
-    first.dvc("repro", "train")
+    for stage in ("weights", "features", "train"):
+        first.stage(stage)
     assert first.json("data/model/card.json")["init"] == "random"
     model = first.folder / "data/model/model.safetensors"
     before = load_file(model)
 
     # Another run starts from that model: other pictures, other classes, a new last layer.
     three = write_zip(tmp_path / "three.zip", train=6, val=3, classes=("dots", "lines", "more"))
-    second = new_checkout()
-    configure(second, three, model)
+    second.set(data__url=str(three), data__sha256=None, backbone__weights=str(model))
     assert ran(second.dvc("repro", "evaluate")) == STAGES[:6]
     card = second.json("data/model/card.json")
     assert card["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
@@ -139,6 +110,7 @@ def test_ten_heads_on_the_features_of_one_pass(copied: Checkout) -> None:
 
 
 def test_another_strategy_on_what_one_pass_has_stored(copied: Checkout) -> None:
+    copied.commit("finished")
     linear = copied.tracked()
     for change in ("strategy=svm", "strategies.linear.layers=layer2", "seed=1", "strategies.linear.depth_emphasis=2"):
         copied.run("git", "checkout", "--quiet", ".")

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from io import BytesIO, TextIOWrapper
 from itertools import islice, repeat
 from pathlib import Path
 from threading import active_count
+from typing import Any
 
 import pytest
 
@@ -20,10 +22,10 @@ from stages.program.running import run
 from tests.conftest import ROOT, Checkout, draw
 from tools.predict import Prediction, Unreadable, main, predict
 
+Typed = Callable[..., tuple[int, list[str], list[str]]]  # gives the exit code, standard output, standard error
 
-def typed(
-    finished: Checkout, folder: Path, *arguments: str, stdin: str = ""
-) -> tuple[int, list[str], list[str]]:  # exit code, standard output, standard error
+
+def typed(finished: Checkout, folder: Path, *arguments: str, stdin: str = "") -> tuple[int, list[str], list[str]]:
     """Run it in a folder that is not the project's."""
     done = subprocess.run(
         [sys.executable, "-m", "tools.predict", "--model", str(finished.folder / "data/model"), *arguments],
@@ -34,17 +36,20 @@ def typed(
 
 
 @pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run it with these arguments in this process, to fail, and return all that it prints."""
+def typed_here(
+    finished: Checkout, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Typed:
+    """As `typed`, but in this process, where PyTorch has been imported."""
+    monkeypatch.chdir(folder)
 
-    def run_it(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["tools/predict.py", *arguments])
+    def run_it(*arguments: str, stdin: str = "", model: Path = finished.folder / "data/model") -> Any:
+        monkeypatch.setattr(sys, "argv", ["tools/predict.py", "--model", str(model), *arguments])
+        monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(stdin.encode())))
+        monkeypatch.setattr("os._exit", sys.exit)  # as it ends where all went well
         with pytest.raises(SystemExit) as ended:
             run(main)
-        assert ended.value.code == 1
         printed = capsys.readouterr()
-        assert printed.out == ""
-        return printed.err
+        return ended.value.code, printed.out.splitlines(), printed.err.splitlines()
 
     return run_it
 
@@ -61,7 +66,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_files_folders_globs_and_names_from_stdin(finished: Checkout, folder: Path) -> None:
+def test_files_folders_globs_and_names_from_stdin(finished: Checkout, folder: Path, typed_here: Typed) -> None:
     everything = ["a.jpg", "b.png", "with space.jpg", "deep/c.jpg", "deep/d.jpg"]
     code, lines, errors = typed(finished, folder, ".", "--format", "json")
     found = [json.loads(line) for line in lines]
@@ -70,8 +75,8 @@ def test_files_folders_globs_and_names_from_stdin(finished: Checkout, folder: Pa
     for line in found:
         assert line["probability"] == max(line["probabilities"].values()) == line["probabilities"][line["predicted"]]
         assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
-    assert typed(finished, folder, "-", "--format", "json", stdin="\n".join(everything)) == (0, lines, [])
-    code, some, _ = typed(finished, folder, "**/*.jpg", str(folder / "*.png"), "--format", "csv")
+    assert typed_here("-", "--format", "json", stdin="\n".join(everything)) == (0, lines, [])
+    code, some, _ = typed_here("**/*.jpg", str(folder / "*.png"), "--format", "csv")
     assert [row["picture"] for row in csv.DictReader(some)] == [
         "a.jpg", "deep/c.jpg", "deep/d.jpg", "with space.jpg", str(folder / "b.png"),
     ]  # fmt: skip
@@ -95,15 +100,9 @@ def test_what_cannot_be_read_is_reported_and_the_rest_goes_on(finished: Checkout
     ]
 
 
-def test_without_a_model_a_sentence(finished: Checkout, folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tools.predict", "a.jpg"], cwd=folder, capture_output=True, text=True, check=False,
-        env=finished.environment | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (
-        1,
-        "predict: there is no data/model/card.json yet; `dvc repro` makes it\n",
-    )
+def test_without_a_model_a_sentence(folder: Path, typed_here: Typed) -> None:
+    sentence = "predict: there is no data/model/card.json yet; `dvc repro` makes it"
+    assert typed_here("a.jpg", model=Path("data/model")) == (1, [], [sentence])
 
 
 def test_a_stream_without_an_end_is_taken_as_it_comes(finished: Checkout, folder: Path) -> None:
@@ -133,14 +132,14 @@ def test_a_reader_that_has_had_enough(finished: Checkout) -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
-def test_any_name_of_a_file(finished: Checkout, folder: Path) -> None:
+def test_any_name_of_a_file(finished: Checkout, folder: Path, typed_here: Typed) -> None:
     odd = [b"bad\xff.jpg", b"esc\x1b]0;x\x07.jpg", b"new\nline.jpg"]
     for name in odd:
         shutil.copy(folder / "a.jpg", folder / os.fsdecode(name))
     os.mkfifo(folder / "pipe.jpg")
     (folder / "e.jpg").symlink_to(folder / "nothing.jpg")
     long = "x" * 300 + ".jpg"
-    code, lines, errors = typed(finished, folder, long, "b*.jpg", ".", "[d]*")
+    code, lines, errors = typed_here(long, "b*.jpg", ".", "[d]*")
     assert code == 1
     assert len(lines) == 1 + 8 + 2
     assert all(line.isprintable() for line in [*lines, *errors])
@@ -163,9 +162,7 @@ def test_any_name_of_a_file(finished: Checkout, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["model", "card", "classes"])
-def test_a_damaged_model_gets_a_sentence(
-    finished: Checkout, folder: Path, refused: Callable[..., str], damage: str
-) -> None:
+def test_a_damaged_model_gets_a_sentence(finished: Checkout, folder: Path, typed_here: Typed, damage: str) -> None:
     model = folder / "model"
     shutil.copytree(finished.folder / "data/model", model)
     card = (model / "card.json").read_text()
@@ -176,17 +173,17 @@ def test_a_damaged_model_gets_a_sentence(
         (model / "card.json").write_text(card[:100])
     else:
         (model / "card.json").write_text(json.dumps(json.loads(card) | {"classes": ["a", "b", "c"]}))
-    printed = refused(str(folder / "a.jpg"), "--model", str(model))
-    assert printed.count("\n") == 1
-    assert printed.startswith("predict: ")
-    assert "is damaged" in printed
+    code, lines, errors = typed_here("a.jpg", model=model)
+    assert (code, lines, len(errors)) == (1, [], 1)
+    assert errors[0].startswith("predict: ")
+    assert "is damaged" in errors[0]
 
 
-def test_predict_agrees_with_the_metrics(finished: Checkout) -> None:
+def test_predict_agrees_with_the_metrics(finished: Checkout, typed_here: Typed) -> None:
     folder = finished.folder / "data/images/val"
     files = sorted(path for path in folder.rglob("*.jpg"))
-    printed = finished.run(sys.executable, "-m", "tools.predict", *map(str, files))
-    lines = printed.splitlines()
+    code, lines, errors = typed_here(*map(str, files))
+    assert (code, errors) == (0, [])
     right = sum(line.split()[0] == file.parent.name for line, file in zip(lines, files, strict=True))
     assert right / len(files) == pytest.approx(finished.json("metrics/evaluate.json")["accuracy"], abs=1e-6)
 

@@ -16,7 +16,7 @@ from stages import train
 from tests.conftest import Checkout, built_checkout, takes_long
 from tests.system.processes import TWO
 
-EPOCHS = 4
+EPOCHS = 5
 CHECKPOINT = "data/checkpoint.pt"
 
 
@@ -93,38 +93,32 @@ def train_here(
     return run_it
 
 
-def killed_and_run_again(
-    checkout: Checkout, number: int, train: Callable[[], str]
-) -> tuple[bytes, Mapping[str, bytes]]:
-    """What the checkpoint held, and what training comes to when it is killed and run again by DVC."""
-    printed = stopped(checkout, 2, number, "dvc", "repro")
-    assert "Traceback" not in printed
-    assert ("train: interrupted" in printed) == (number == signal.SIGINT)
-    assert not (checkout.folder / "data/model").exists()
-    checkpoint = (checkout.folder / CHECKPOINT).read_bytes()
-    printed = checkout.dvc("repro", "train")
-    assert re.search(rf"^resuming after epoch [23] of {EPOCHS}$", printed, re.MULTILINE), printed
-    assert not (checkout.folder / CHECKPOINT).exists()
-    resumed = trained(checkout)
-    table = resumed["metrics/train/plots/metrics/holdout/loss.tsv"].decode()
+@pytest.mark.parametrize("solver", ["adamw", pytest.param("sgd", marks=takes_long)])
+def test_interrupted_killed_and_run_again_and_a_checkpoint_that_is_of_no_use(
+    prepared: Checkout, train_here: Callable[[], str], solver: str
+) -> None:
+    if solver == "adamw":
+        prepared.set(
+            strategies__partial__loss="hinge",
+            strategies__partial__solver="adamw",
+            strategies__partial__learning_rate=1e-4,
+        )
+    for number, after in ((signal.SIGINT, 1), (signal.SIGKILL, 3)):
+        printed = stopped(prepared, after, number, "dvc", "repro")
+        assert "Traceback" not in printed
+        assert ("train: interrupted" in printed) == (number == signal.SIGINT)
+        assert not (prepared.folder / "data/model").exists()
+    assert re.search(rf"^resuming after epoch [12] of {EPOCHS}$", printed, re.MULTILINE), printed
+    content = (prepared.folder / CHECKPOINT).read_bytes()
+    printed = prepared.dvc("repro", "train")
+    assert re.search(rf"^resuming after epoch [34] of {EPOCHS}$", printed, re.MULTILINE), printed
+    assert not (prepared.folder / CHECKPOINT).exists()
+    expected = trained(prepared)
+    table = expected["metrics/train/plots/metrics/holdout/loss.tsv"].decode()
     assert [line.partition("\t")[0] for line in table.splitlines()] == ["step", *map(str, range(EPOCHS + 1))], (
         "the fitted head is the first"
     )
-    assert resumed == undisturbed(checkout, train)
-    return checkpoint, resumed
-
-
-def test_interrupted_and_run_again_by_dvc(prepared: Checkout, train_here: Callable[[], str]) -> None:
-    prepared.set(
-        strategies__partial__loss="hinge", strategies__partial__solver="adamw", strategies__partial__learning_rate=1e-4
-    )
-    killed_and_run_again(prepared, signal.SIGINT, train_here)
-
-
-def test_killed_and_run_again_by_dvc_and_a_checkpoint_that_is_of_no_use(
-    prepared: Checkout, train_here: Callable[[], str]
-) -> None:
-    content, expected = killed_and_run_again(prepared, signal.SIGKILL, train_here)
+    assert expected == undisturbed(prepared, train_here)
     file = prepared.folder / CHECKPOINT
 
     # One of another training.
@@ -165,6 +159,6 @@ def test_several_processes_and_another_network(prepared: Checkout, name: str, la
         prepared.stage(stage)
     stopped(prepared, 2, signal.SIGKILL, "stages.train")
     printed = prepared.stage("train")
-    assert re.search(rf"^resuming after epoch [23] of {EPOCHS}$", printed, re.MULTILINE), printed
+    assert re.search(rf"^resuming after epoch [234] of {EPOCHS}$", printed, re.MULTILINE), printed
     resumed = trained(prepared)
     assert resumed == undisturbed(prepared, lambda: prepared.stage("train"))

@@ -12,7 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
+from stages.model.ranks import Ranks
+from stages.program.errors import InputError
+from stages.training.gradient_descent import count_batches
 from tests.conftest import SOAK, Checkout, built_once, takes_long, write_zip
 from tests.system.processes import TWO, descendants, wait_for
 
@@ -39,13 +43,17 @@ def arrays(checkout: Checkout) -> list[np.ndarray[Any, Any]]:
 
 def test_two_processes_give_what_one_gives(checkout: Checkout, many: Path, weights: Path) -> None:
     # Frozen batch norm: gradients are then those of the whole batch, whatever the number of processes.
-    configure(
-        checkout, many, weights, strategy="partial", precision="float32", strategies__partial__freeze="avgpool",
-        strategies__partial__views__count=1, strategies__partial__epochs=2,
-        strategies__partial__class_weight="balanced", strategies__partial__batch_norm="pretrained",
-    )  # fmt: skip
+    content = yaml.safe_load((checkout.folder / "params.yaml").read_text())["strategies"]
+    mine = content["tutorial"] | {  # a strategy of one's own: SGD on stored features
+        "precompute": True, "views": content["partial"]["views"] | {"count": 2}, "augment": None,
+        "epochs": 2, "batch_size": 32, "class_weight": "balanced",
+    }  # fmt: skip
+    configure(checkout, many, weights, strategy="mine", **{"+strategies__mine": mine})
     checkout.dvc("repro", "evaluate")
+    assert checkout.json("data/model/card.json")["strategy"]["name"] == "mine"
     features = arrays(checkout)
+    assert {array.shape for array in features} >= {(80, 1, 512), (80, 1, 1024), (70, 1, 512), (80,), (70,)}
+    assert np.load(checkout.folder / "data/inputs/train/inputs.npy", mmap_mode="r").shape == (80, 2, 512)
     one = checkout.json("metrics/train/metrics.json"), checkout.json("metrics/evaluate.json")
     checkout.set(launch=TWO)
     assert "up to date" in checkout.dvc("status", "features")
@@ -94,14 +102,16 @@ def test_every_layer_and_a_killed_process_ends_the_job_with_a_sentence(pixels: C
     assert "of stages.train was killed by SIGKILL, and the others were stopped" in printed
     assert "Traceback" not in printed, printed
 
-    copied.set(strategies__finetune__epochs=1)
     if SOAK:
+        copied.set(strategies__finetune__epochs=1)
         copied.dvc("repro", "--force", "--single-item", "train")  # or it would come from the cache
         assert copied.tracked().keys() == before.keys()
         two = copied.json("metrics/train/metrics.json")["holdout"]["loss"]
         assert two == pytest.approx(one["holdout"]["loss"], abs=0.25), "each process normalises its own half of a batch"
-    copied.set(strategies__finetune__batch_size=3)
-    assert "batch_size is 3, too few for 2 processes" in copied.stage("train", fails=True)
+        copied.set(strategies__finetune__batch_size=3)
+        assert "batch_size is 3, too few for 2 processes" in copied.stage("train", fails=True)
+    with pytest.raises(InputError, match="batch_size is 3, too few for 2 processes"):
+        count_batches(20, 3, Ranks(size=2))
 
 
 @pytest.mark.parametrize(

@@ -187,8 +187,9 @@ def test_the_search_goes_on_where_the_best_is_at_an_end() -> None:
     inputs, labels = clouds(n=60, views=1)
     problem = Problem([inputs], labels, standardise=True)
     _, expected, _ = cross_validate(problem, np.geomspace(1e-4, 1e3, 15).tolist(), 5, 0)
+    assert len(cross_validate(problem, [30.0], 5, 0)[0]) == 1, "a single one is what is wanted"
     for start in (1e-3, 30.0):
-        scores, best, _ = cross_validate(problem, [start], 5, 0)
+        scores, best, _ = cross_validate(problem, [start, start * 1.5], 5, 0)
         decays = [score.weight_decay for score in scores]
         assert decays == sorted(decays, reverse=True)
         assert min(decays) < best.weight_decay < max(decays)
