@@ -126,7 +126,7 @@ def train(
     chosen: dict[str, float] = {"epoch": number}
     if len(strategy.learning_rate) > 1:
         chosen["learning_rate"] = learning_rate
-    return Result(chosen, *training.finish())
+    return Result(chosen, *training.finish(number))
 
 
 def choose_learning_rate(training: Training) -> float:
@@ -257,9 +257,14 @@ class Training:
                 if not keep(epoch):
                     return
 
-    def finish(self) -> tuple[float, float]:
-        """Make the head one calibrated layer; return the hold-out's cross-entropy, unweighted, and accuracy."""
+    def finish(self, number: int) -> tuple[float, float]:
+        """Make the head one calibrated layer; return the hold-out's cross-entropy, unweighted, and accuracy.
+
+        A fitted head that is not improved on, epoch `number` 0, is fitted anew to all pictures, held out or not.
+        """
         factor, losses, right = self._hold_out()
+        if number == 0:
+            fit_start(self.trained, self.batches, np.arange(len(self.batches.split.labels)), self.strategy)
         for tensor in linear_of(self.trained).parameters():
             tensor.data *= factor
         if self.strategy.head == "fitted":

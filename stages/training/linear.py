@@ -207,8 +207,8 @@ def cross_validate(
     """Score weight decays by stratified k-fold cross-validation over the pictures.
 
     All views of a picture are in the same fold; a fold is scored on the plain view, as the test set will be. Where the
-    best of several weight decays is the largest or the smallest, larger or smaller ones are scored until it is not. From the
-    largest down, those after two that were worse than the best before them are left out.
+    best of several weight decays is the largest or the smallest, larger or smaller ones are scored until it is not.
+    From the largest down, those after two that were worse than the best before them are left out.
 
     Args:
         problem: the training pictures and the loss.

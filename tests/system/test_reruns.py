@@ -145,7 +145,7 @@ EDITS: list[Callable[[str], str]] = [
 def test_the_table_is_what_dvc_does(copied: Checkout) -> None:
     observed = observe(copied)
     # In the last, `tutorial`, the frozen layers ran in every epoch.
-    assert np.load(copied.folder / "data/features/train/inputs.npy", mmap_mode="r").shape == (24, 1, 256, 256, 3)
+    assert np.load(copied.folder / "data/inputs/train/inputs.npy", mmap_mode="r").shape == (24, 1, 256, 256, 3)
     before = load_file(copied.folder / "data/weights/weights.safetensors")
     after = load_file(copied.folder / "data/model/model.safetensors")
     assert all(np.array_equal(after[key], before[key]) for key in before), "batch-norm statistics included"

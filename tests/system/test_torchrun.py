@@ -16,7 +16,7 @@ import yaml
 
 from stages.model.ranks import Ranks
 from stages.program.errors import InputError
-from stages.training.gradient_descent import count_batches
+from stages.training.batch_step import count_batches
 from tests.conftest import SOAK, Checkout, built_once, takes_long, write_zip
 from tests.system.processes import TWO, descendants, wait_for
 
@@ -87,7 +87,7 @@ def test_every_layer_and_a_killed_process_ends_the_job_with_a_sentence(pixels: C
     if SOAK:
         copied.dvc("repro", "train")
     before, one = copied.tracked(), copied.json("metrics/train/metrics.json")
-    copied.set(launch=TWO, strategies__finetune__epochs=300)
+    copied.set(launch=TWO, strategies__finetune__epochs=300, strategies__finetune__learning_rate=1e-4)
     shutil.rmtree(copied.folder / "metrics/train/plots")
     command = [sys.executable, "-m", "stages.train"]
     with subprocess.Popen(
