@@ -8,7 +8,7 @@ SAMPLE := data/sample.zip
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo repro experiments report bench test soak lint format lock clean
+.PHONY: help demo repro experiments report bench battery test soak lint format lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ format: $(INSTALLED)  ## Format the code
 
 bench: $(INSTALLED)  ## Measure the pipeline against the tutorial's recipe; writes docs/benchmarks.md
 	python -m benchmarks
+
+battery: $(INSTALLED)  ## Run every strategy on each zip of pictures in a folder (SETS=folder); writes docs/battery.md
+	@[ -n "$(SETS)" ] || { echo "make battery: name a folder of zips, a set of pictures each: make battery SETS=folder" >&2; exit 1; }
+	python -m benchmarks.battery "$(SETS)"
 
 lock:  ## Resolve requirements.txt anew (needs uv)
 	uv pip compile pyproject.toml --universal --all-extras --python-version 3.10 --upgrade --quiet \

@@ -80,6 +80,7 @@ class Checkout:
             "data/images",
             "data/weights",
             "data/features",
+            "data/inputs",
             "data/model",
         ):
             shutil.rmtree(self.folder / name, ignore_errors=True)

@@ -52,7 +52,7 @@ def measure(images: Path, weights: Path, sizes: Iterable[int]) -> list[Size]:
             repeat(images, many, n)
             checkout = Checkout(Path(folder) / "checkout")
             checkout.set({
-                "data.path": str(many), "backbone.weights": str(weights), "strategies.linear.views.count": 1,
+                "data.path": str(many), "backbone.weights": str(weights),
             })  # fmt: skip
             checkout.measure_stages()
             seconds = checkout.run("dvc", "repro", "evaluate")

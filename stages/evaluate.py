@@ -28,7 +28,7 @@ def main() -> None:
     """Evaluate data/model on the stored `val` pictures; write metrics/evaluate.json, predictions.csv and plots."""
     params = load_params()
     card = Card.read(MODEL)
-    if not card.head_only and launched(params.launch, "evaluate"):
+    if not card.depths and launched(params.launch, "evaluate"):
         return
     split = StoredSplit(Path("data/features/val"))
     with join_process_group() as ranks:
@@ -47,24 +47,22 @@ def main() -> None:
 
 
 def compute_logits(params: Params, card: Card, split: StoredSplit, ranks: Ranks) -> NDArray[np.float32]:
-    """Return the logits of the layers above the cut on the plain views of a split, (pictures, classes)."""
+    """Return a model's logits of the plain views of a split, (pictures, classes).
+
+    A head on pooled outputs takes what is stored of them; any other network takes the pictures.
+    """
     file = MODEL / "model.safetensors"
-    if card.head_only:
+    if card.depths:
         tensors = load_file(file)
         head = LinearHead(tensors[f"{card.head}.weight"], tensors[f"{card.head}.bias"])
-        return np.concatenate([head.logits(rows) for rows in split.plain()])
+        return np.concatenate([head.logits(rows) for rows in split.side_by_side(card.depths)])
 
-    import torch
+    from stages.model.encoding import Decoded, encode_all, logits_encoder  # here, as a head needs no decoder
 
-    from stages.model.chain import cut_network, restore
-    from stages.model.devices import choose_device
-    from stages.training.batches import Batches, predict
-
-    device = choose_device(params.device)
-    network = restore(card, len(card.classes), file)
-    network.to(device).to(memory_format=torch.channels_last)
-    _, above = cut_network(network, card, card.cut)
-    return predict(above, Batches(split, card, device, ranks), np.arange(len(split.labels))).cpu().numpy()
+    decoded = Decoded(Path("data/images/val"), split.names, card, ranks)
+    batches = encode_all(decoded, logits_encoder(params, card, file), None, what="evaluate")
+    logits = [arrays[0][:, 0] for _, arrays in batches]
+    return ranks.all_gather(np.concatenate(logits) if logits else None)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from stages.evaluation.contact_sheet import Tile, print_sheet
-from stages.evaluation.grad_cam import grad_cam, pixels, tinted
+from stages.evaluation.grad_cam import explained_layer, grad_cam, pixels, tinted
 from stages.files.card import Card
 from stages.files.predictions import Prediction, read_predictions
 from stages.files.stored_split import StoredSplit
@@ -46,7 +46,8 @@ def main() -> None:
         which = f"; the {len(first)} {order} confident of them" if len(first) < len(chosen) else ""
         title = f"{kind}: {len(chosen)} of {len(rows)} test pictures{which}"
         tiles = explain_predictions(network, card, first, device)
-        print_sheet(sheets / f"{name}.jpg", f"{title}. Orange: what the prediction went by", tiles, columns=4)
+        seen = f"Orange: what the prediction went by, in {explained_layer(card)}"
+        print_sheet(sheets / f"{name}.jpg", f"{title}. {seen}", tiles, columns=4)
         print(title)
 
 
@@ -54,7 +55,9 @@ def samples(split: StoredSplit, card: Card) -> tuple[list[Tile], str]:
     """Return tiles of some training pictures of each class, in views used in training, and the sheet's title."""
     assert card.strategy is not None
     strategy, preprocessing = card.strategy, card.preprocessing
-    ranges = strategy["views"] or strategy["augment"]
+    stored = card.views if card.depths else strategy["views"]
+    seed = stored["seed"] if stored and "seed" in stored else strategy["seed"]
+    ranges = stored or strategy["augment"]
     n_views = min(VIEWS, ranges.get("count", strategy.get("epochs", 0) + 1))
     augment = Augment(**{name: ranges[name] for name in Augment.model_fields})
     tiles = []
@@ -62,12 +65,13 @@ def samples(split: StoredSplit, card: Card) -> tuple[list[Tile], str]:
         path = Path("data/images/train", split.names[number])
         square = torch.from_numpy(decoding.square(path, preprocessing).copy())[None]
         # The seeds are those of `features`, or of epoch 1, 2, ... in `train`.
-        draws = (view_draws(strategy["seed"], view, [number]) for view in range(1, n_views))
+        draws = (view_draws(seed, view, [number]) for view in range(1, n_views))
         augmented = (training_view(square, preprocessing, augment, draw) for draw in draws)
         pictures = [pixels(view[0], preprocessing) for view in (evaluation_view(square, preprocessing), *augmented)]
         tiles.append(Tile(pictures, (card.classes[split.labels[number]], split.names[number])))
-    kind = "stored" if strategy["views"] else "in the first epochs"
-    return tiles, f"Training pictures as the network gets them: the plain view, then augmented ones, {kind}"
+    kind = "stored" if stored else "in the first epochs"
+    augmented_too = f", then augmented ones, {kind}" if n_views > 1 else ""
+    return tiles, f"Training pictures as the network gets them: the plain view{augmented_too}"
 
 
 def evenly(labels: NDArray[np.int64], n: int) -> list[int]:

@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
@@ -16,18 +17,19 @@ from stages.files.card import Card
 from stages.files.checkpoint import CHECKPOINT, Checkpoint
 from stages.files.json_files import write_json
 from stages.files.stored_split import StoredSplit
+from stages.model.cut import pooled_layers, stored_layer
 from stages.model.ranks import Ranks, join_process_group
-from stages.program.errors import InputError
 from stages.program.launch import launched
 from stages.program.params import GradientDescent, LbfgsHead, Params, load_params
 from stages.program.running import run
 from stages.training.curves import CURVES, live_curves, log_epoch, summary, write_curve
-from stages.training.linear import Problem, calibrate, cross_validate, fit_head
+from stages.training.linear import Problem, calibrate, choose_emphasis, cross_validate, fit_head
+from stages.training.losses import cross_entropy
 
 if TYPE_CHECKING:
     from dvclive.live import Live
 
-    from stages.training.gradient_descent import Epoch
+    from stages.training.history import Epoch
 
 WEIGHTS = Path("data/weights/weights.safetensors")
 
@@ -49,27 +51,27 @@ class Trained:
 
 
 def main() -> None:
-    """Train on data/features, the way the strategy's solver says, and write data/model and metrics/train."""
+    """Train the way the strategy's solver says, and write data/model and metrics/train."""
     params = load_params()
     started = time.perf_counter()
     card = Card.read(Path("data/features"))
-    split = StoredSplit(Path("data/features/train"))
+    features = StoredSplit(Path("data/features/train"))
     strategy = params.chosen
     if isinstance(strategy, LbfgsHead):
-        trained = train_head(params, strategy, split, card)
+        trained, card = train_head(params, strategy, features, card)
     else:
         if launched(params.launch, "train"):
             return
         with join_process_group() as ranks, live_curves() if ranks.rank == 0 else nullcontext() as live:
-            trained = train_layers(params, strategy, split, card, ranks=ranks, live=live)
+            trained, card = train_layers(params, strategy, features, card, ranks=ranks, live=live)
         if ranks.rank:
             return
     with replacing(Path("data/model")) as folder:
         folder.mkdir()
         tensors = {name: trained.tensors[name] for name in card.tensors_in_layers(trained.tensors)}
         (folder / "model.safetensors").write_bytes(save(tensors))
-        how = strategy.model_dump() | {"name": params.strategy, "seed": params.seed} | trained.chosen
-        replace(card, strategy=how).write(folder)
+        record = strategy.model_dump() | {"name": params.strategy, "seed": params.seed} | trained.chosen
+        replace(card, strategy=record).write(folder)
     if isinstance(strategy, GradientDescent):
         CHECKPOINT.unlink(missing_ok=True)
     print(
@@ -78,54 +80,73 @@ def main() -> None:
     )
 
 
-def train_head(params: Params, strategy: LbfgsHead, split: StoredSplit, card: Card) -> Trained:
-    """Fit a linear head, with the weight decay that cross-validation finds best; curves are over weight decays."""
-    if not card.head_only:
-        raise InputError(
-            f"strategies.{params.strategy}.solver: lbfgs fits the head alone, and there are other layers above "
-            f"{strategy.freeze}; set freeze to avgpool, pool to true, or solver to sgd or adamw"
-        )
-    problem = Problem(split.inputs, split.labels, strategy.loss, strategy.class_weight, strategy.standardise)
+def train_head(params: Params, strategy: LbfgsHead, split: StoredSplit, card: Card) -> tuple[Trained, Card]:
+    """Fit a linear head with the weight decay of the lowest cross-validated loss; curves are over weight decays.
+
+    Returns:
+        The network, and its card: it ends at the last layer whose pooled output the head takes.
+
+    """
+    depths = pooled_layers(card, strategy.layers)
+    below = list(card.layers)[: 1 + list(card.layers).index(depths[-1])]
+    card = replace(card, layers={name: card.layers[name] for name in (*below, "head")}, depths=depths)
+    tables = [split.array(name) for name in depths]
+    problem = Problem(tables, split.labels, strategy.loss, strategy.class_weight, strategy.standardise)
+    emphases = strategy.depth_emphasis if len(tables) > 1 else [1.0]
+    emphasis = choose_emphasis(problem, emphases, strategy.weight_decay, strategy.n_splits, params.seed)
+    problem = replace(problem, emphasis=emphasis)
     scores, best, logits = cross_validate(problem, strategy.weight_decay, strategy.n_splits, params.seed)
     for score in scores:
         print(
-            f"weight decay {score.weight_decay:g}: train loss {score.train_loss:.4f}; "
+            f"weight decay {score.weight_decay:.3g}: train loss {score.train_loss:.4f}; "
             f"cross-validated loss {score.holdout_loss:.4f}, accuracy {score.holdout_accuracy:.4f}"
         )
-    chosen = {"weight_decay": best.weight_decay}
+    chosen = {"weight_decay": best.weight_decay} | ({"depth_emphasis": emphasis} if len(tables) > 1 else {})
     curves = {
         "weight_decay": [score.weight_decay for score in scores],
         "train/loss": [score.train_loss for score in scores],
         "holdout/loss": [score.holdout_loss for score in scores],
         "holdout/accuracy": [score.holdout_accuracy for score in scores],
     }
+    factor = calibrate(logits, split.labels) if strategy.loss == "hinge" else 1.0
+    loss = float(cross_entropy(logits * np.float32(factor), split.labels)[0].mean())  # the same for every strategy
     with replacing(Path("metrics/train")) as folder:
         for curve in (*curves, *CURVES):
             write_curve(folder / f"plots/metrics/{curve}.tsv", curves.get(curve, []))
-        write_json(folder / "metrics.json", summary(chosen, best.holdout_loss, best.holdout_accuracy))
+        write_json(folder / "metrics.json", summary(chosen, loss, best.holdout_accuracy))
     head, _ = fit_head(problem, best.weight_decay)
     if strategy.loss == "hinge":
-        head = head.scaled(calibrate(logits, split.labels))
+        head = head.scaled(factor)
     tensors = load_file(WEIGHTS) | {f"{card.head}.weight": head.weight, f"{card.head}.bias": head.bias}
-    return Trained(tensors, chosen, best.holdout_accuracy)
+    return Trained(tensors, chosen, best.holdout_accuracy), card
 
 
 def train_layers(
-    params: Params, strategy: GradientDescent, split: StoredSplit, card: Card, *, ranks: Ranks, live: Live | None
-) -> Trained:
+    params: Params, strategy: GradientDescent, features: StoredSplit, card: Card, *, ranks: Ranks, live: Live | None
+) -> tuple[Trained, Card]:
     """Train the layers above `freeze`, and keep the epoch with the lowest hold-out loss; curves are over epochs."""
     import torch
 
+    from stages.model.catalogue import build
     from stages.model.chain import restore
     from stages.training.fingerprint import fingerprint
     from stages.training.gradient_descent import train
+    from stages.training.inputs import stored_inputs
 
+    split = stored_inputs(params, strategy, features, card, ranks)
+    card = replace(card, init=strategy.init, cut=stored_layer(strategy), depths=())
     torch.manual_seed(params.seed)
-    network = restore(card, len(card.classes), WEIGHTS)
+    if strategy.init == "pretrained":
+        network = restore(card, len(card.classes), WEIGHTS)
+    else:
+        card = replace(card, sha256=None, weights=None)
+        torch.manual_seed(int(strategy.init.partition(":")[2] or 0))
+        network = build(card.architecture, len(card.classes))
+        torch.manual_seed(params.seed)
 
-    def report(number: int, epoch: Epoch) -> None:
+    def report(number: int, epochs: int, epoch: Epoch) -> None:
         print(
-            f"epoch {number}/{strategy.epochs}: "
+            f"epoch {number}/{epochs}: "
             f"train loss {epoch.train_loss:.4f}, accuracy {epoch.train_accuracy:.4f}; "
             f"hold-out loss {epoch.holdout_loss:.4f}, accuracy {epoch.holdout_accuracy:.4f}; "
             f"learning rate {epoch.learning_rate:.2g}",
@@ -135,12 +156,11 @@ def train_layers(
             log_epoch(live, dict(zip(CURVES, astuple(epoch), strict=True)))
 
     checkpoint = Checkpoint(fingerprint(params, split, card, ranks))
-    number, best = train(network, split, card, params, strategy, ranks=ranks, checkpoint=checkpoint, report=report)
-    chosen: dict[str, float] = {"epoch": number}
+    result = train(network, split, card, params, strategy, ranks=ranks, checkpoint=checkpoint, report=report)
     if live:
-        live.summary = summary(chosen, best.holdout_loss, best.holdout_accuracy)
+        live.summary = summary(result.chosen, result.holdout_loss, result.holdout_accuracy)
     tensors = {name: value.cpu().contiguous().numpy() for name, value in network.state_dict().items()}
-    return Trained(tensors, chosen, best.holdout_accuracy)
+    return Trained(tensors, result.chosen, result.holdout_accuracy), card
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from stages.program.progress import progress
 from stages.program.running import run
 from stages.program.threads import in_order
 
+FEWEST = 2  # pictures of a class to train on: one is held out to choose the weight decay, or the epoch
+
 
 @dataclass
 class Candidate:
@@ -86,6 +88,7 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
             chosen = choose_val(contents, data.val_fraction, data.val_seed)
             for picture, is_val in zip(pictures, chosen, strict=True):
                 picture.split = "val" if is_val else "train"
+        _check_sizes_of_classes(pictures)
         for candidate, file in zip(wanted, files, strict=True):
             if candidate.problem is None:
                 path = temporary / candidate.split / candidate.label / candidate.name
@@ -158,6 +161,17 @@ def _check_classes(folders: ClassFolders, candidates: Sequence[Candidate]) -> No
             if (split, label) not in usable:
                 folder = f"{split}/{label}" if split else label
                 raise InputError(f"no file in the zip's {folder}/ is a picture that can be decoded")
+
+
+def _check_sizes_of_classes(pictures: Sequence[Candidate]) -> None:
+    """Refuse a class of which nothing could be held out: before any network runs over the others."""
+    counts = Counter(picture.label for picture in pictures if picture.split == "train")
+    for label, n in sorted(counts.items()):
+        if n < FEWEST:
+            raise InputError(
+                f"of the class {label!r} there is {n} picture to train on, and {FEWEST} are needed to hold one out; "
+                "add some, or leave the class out"
+            )
 
 
 def _check_missed(candidates: Sequence[Candidate], max_fraction: float) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from stages.files.atomic import replacing
 from stages.files.card import Card
 from stages.files.hashing import sha256_of
 from stages.model.catalogue import build, canonical, check_state, preprocessing, published
-from stages.model.chain import module_names
+from stages.model.chain import all_depths, module_names
 from stages.program.credentials import without_secrets
 from stages.program.errors import InputError
 from stages.program.interrupts import hold_interrupts
@@ -23,31 +23,34 @@ from stages.program.running import run
 from stages.sources.fetch import fetch, local_path
 
 MAX_GIB = 10  # that a server may send; torchvision's largest weights have 1.3
+RANDOM = re.compile("random(:(?P<seed>[0-9]{1,9}))?")  # of backbone.weights: drawn, not fetched
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def main() -> None:
     """Write data/weights: the backbone's weights without its head, and its card."""
     params = load_params()
-    name, init = params.backbone.name, params.chosen.init
-    torch.manual_seed(init_seed(init))
+    block = params.backbone
+    name = block.name
+    drawn = RANDOM.fullmatch(block.weights[0]) if len(block.weights) == 1 else None
+    torch.manual_seed(int(drawn["seed"] or 0) if drawn else 0)
     network = build(name, 1)
-    card = Card(name, module_names(network, name), preprocessing(name, params.backbone.weights), init)
-    state, source = network.state_dict(), {"init": init}
-    if init == "pretrained":
-        state, source = pretrained(params.backbone)
-        card = replace(card, sha256=source["sha256"], weights=source.get("weights"))
+    state, source = (network.state_dict(), {"init": drawn[0]}) if drawn else pretrained(block)
+    card = Card(
+        name,
+        module_names(network, name),
+        preprocessing(name, block.weights),
+        source["init"],
+        sha256=source.get("sha256"),
+        weights=source.get("weights"),
+        depths=all_depths(network, name),
+    )
     without_head = {key: value.contiguous() for key, value in state.items() if not key.startswith(f"{card.head}.")}
     with replacing(Path("data/weights")) as folder:
         folder.mkdir()
         (folder / "weights.safetensors").write_bytes(save(without_head))
         card.write(folder)
     print(f"{name}: {len(without_head)} tensors; {', '.join(f'{key} {value}' for key, value in source.items())}")
-
-
-def init_seed(init: str) -> int:
-    """Return the seed of random weights: N of "random:N", or 0."""
-    return int(init.partition(":")[2] or 0)
 
 
 def pretrained(block: Backbone) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -331,7 +331,6 @@ def pixels(tmp_path_factory: pytest.TempPathFactory, finished: Checkout) -> Chec
     def build(folder: Path, home: Path) -> None:
         checkout = finished.copy(folder, home)
         checkout.set(strategy="finetune")
-        checkout.stage("features")
 
     return built_checkout(tmp_path_factory, "pixels", build)
 

@@ -16,7 +16,7 @@ from stages.files.card import Card
 from stages.model import chain
 from tests.conftest import ROOT
 
-ONCE = {"epochs": 1, "holdout": 0.25, "batch_size": 9, "learning_rate": 1e-4}
+ONCE = {"epochs": 1, "holdout": 0.25, "batch_size": 9, "learning_rate": 1e-4, "patience": None}
 
 
 def run(strategy: str, block: Mapping[str, Any], name: str = "resnet18", precision: str = "float32") -> Card:
@@ -24,7 +24,9 @@ def run(strategy: str, block: Mapping[str, Any], name: str = "resnet18", precisi
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     content |= {"strategy": strategy, "precision": precision}
     content["backbone"]["name"] = name
-    content["strategies"][strategy] |= {"init": "random:7", **block}
+    content["backbone"]["weights"] = "random:7"
+    content["features"]["views"]["count"] = 2
+    content["strategies"][strategy] |= block
     Path("params.yaml").write_text(yaml.safe_dump(content))
     weights.main()
     card = Card.read(Path("data/weights"))
@@ -38,7 +40,7 @@ def run(strategy: str, block: Mapping[str, Any], name: str = "resnet18", precisi
 
 def liven(file: Path, card: Card) -> None:
     """Let batch norm see a batch: through some networks' initial weights hardly a signal passes."""
-    network = chain.restore(card, 1, file).train()
+    network = chain.restore_backbone(card, file).train()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # the statistics of this batch alone

@@ -24,7 +24,8 @@ from torch import nn
 
 from stages.files.atomic import replacing
 from stages.files.card import Card, Preprocessing
-from stages.model.chain import Float32, cut_network, restore
+from stages.model.chain import restore, whole_network
+from stages.model.devices import Float32
 from stages.pictures import decoding
 from stages.pictures.views import evaluation_view
 from stages.program.errors import InputError
@@ -125,9 +126,12 @@ def prepare_batch(pictures: Path, preprocessing: Preprocessing) -> torch.Tensor:
 
 def probabilities(network: nn.Module, card: Card) -> nn.Module:
     """Return the model's chain of layers with a softmax at its end, in float32 throughout."""
-    _, whole = cut_network(network, card, "pixels")
-    plain = (nn.Sequential(*layer) if isinstance(layer, Float32) else layer for layer in whole)
-    return nn.Sequential(*plain, nn.Softmax(dim=1)).eval().requires_grad_(requires_grad=False)
+    whole = whole_network(network, card)
+    whole.append(nn.Softmax(dim=1))
+    for name, module in [*whole.named_modules()]:
+        if isinstance(module, Float32):
+            whole.set_submodule(name, nn.Sequential(*module))
+    return whole.eval().requires_grad_(requires_grad=False)
 
 
 def write_onnx(whole: nn.Module, state: State, path: Path, example: torch.Tensor, metadata: Metadata) -> None:  # noqa: ARG001

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from stages.dataset.class_folders import picture_like
 from stages.files.card import Card, Preprocessing
 from stages.files.listing import files_below
-from stages.model.chain import cut_network, restore
+from stages.model.chain import restore, whole_network
 from stages.model.devices import autocast, choose_device, send
 from stages.pictures import decoding
 from stages.pictures.views import evaluation_view
@@ -148,7 +148,7 @@ def predict(
     card, device = Card.read(model), choose_device(device_name)
     network = restore(card, len(card.classes), model / "model.safetensors")
     network.to(device).to(memory_format=torch.channels_last)
-    _, whole = cut_network(network, card, "pixels")
+    whole = whole_network(network, card)
     for batch in batches(decode_all(paths, card.preprocessing)):
         squares = [square for _, square in batch if not isinstance(square, str)]
         rows: Iterator[list[float]] = iter(())

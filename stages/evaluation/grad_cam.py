@@ -6,16 +6,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import nn
 
 from stages.files.card import Card, Preprocessing
 from stages.model.catalogue import family_of
-from stages.model.chain import cut_network
+from stages.model.chain import layer_of, whole_network
 
 ORANGE = (255, 120, 0)
 
 
-def grad_cam(network: torch.nn.Module, card: Card, views: torch.Tensor, predicted: torch.Tensor) -> NDArray[np.float32]:
-    """Return heat maps of what supports each prediction, from the layer that `Family.grad_cam_layer` chooses.
+def explained_layer(card: Card) -> str:
+    """Return the name of the layer that Grad-CAM looks at: the last that has positions, whatever other depths count."""
+    return family_of(card.architecture).grad_cam_layer(list(card.layers))
+
+
+def grad_cam(network: nn.Module, card: Card, views: torch.Tensor, predicted: torch.Tensor) -> NDArray[np.float32]:
+    """Return heat maps of what supports each prediction, from the layer that `explained_layer` names.
 
     The layer's channels are added up, weighted by the mean gradient of the predicted class's logit, and negative sums
     become 0: Grad-CAM, Selvaraju et al. 2017, arXiv:1610.02391, section 3.
@@ -30,12 +36,19 @@ def grad_cam(network: torch.nn.Module, card: Card, views: torch.Tensor, predicte
         float32 (n, crop, crop), scaled so that the largest value of each picture is 1; all 0 where nothing supports it.
 
     """
-    layer = family_of(card.architecture).grad_cam_layer(list(card.layers))
-    below, above = cut_network(network, card, layer)
-    with torch.no_grad():
-        maps = below(views)
-    maps.requires_grad_()
-    logits = above(maps)
+    captured: list[torch.Tensor] = []
+
+    def capture(_module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+        captured.append(output.detach().requires_grad_())
+        return captured[0]
+
+    whole = whole_network(network.requires_grad_(requires_grad=False), card)
+    hook = layer_of(whole, card, explained_layer(card)).register_forward_hook(capture)
+    try:
+        logits = whole(views)
+    finally:
+        hook.remove()
+    (maps,) = captured
     (gradients,) = torch.autograd.grad(logits.gather(1, predicted[:, None]).sum(), maps)
     heat = torch.relu((gradients.mean(dim=(2, 3), keepdim=True) * maps.detach()).sum(dim=1, keepdim=True))
     heat = heat / heat.amax(dim=(2, 3), keepdim=True).clamp(min=1e-12)

@@ -1,4 +1,4 @@
-"""The card of data/weights, data/features and data/model: what the network is, and what became of it."""
+"""The card of data/weights, data/features and data/model: a description of the network there."""
 
 from __future__ import annotations
 
@@ -34,17 +34,20 @@ class Preprocessing:
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Card:
-    """What a stage says of the network that it hands on; what comes after "weights" is known from `features` on.
+    """The description of a network that a stage hands on; fields after `weights` are set from `features` on.
 
     Attributes:
         architecture: the network's name in the catalogue.
         layers: the chain of its layers, in order, each with the names of the network's modules in it.
         preprocessing: of the pictures that it takes.
-        init: what it started from: pretrained | random | random:N.
+        init: the initial weights: pretrained | random | random:N.
         sha256: of the file of pretrained weights.
         weights: the published name of these weights, where they have one.
-        cut: the layer whose output is stored; "pixels": none.
         precision: of the network's arithmetic, as in params.yaml.
+        depths: of data/weights and data/features, the layers that "all" stands for; of a model, those whose pooled
+            outputs, side by side, are what its head takes: nothing where the head takes the last layer's output.
+        views: of data/features, the params of the stored views.
+        cut: of a model that was trained by epochs, the layer from whose stored output on; "pixels": from the start.
         classes: their names, in the order of the logits.
         strategy: the params that it was trained with, their name and seed, and what training chose.
 
@@ -56,8 +59,10 @@ class Card:
     init: str
     sha256: str | None = None
     weights: str | None = None
-    cut: str = ""
     precision: str = ""
+    depths: tuple[str, ...] = ()
+    views: dict[str, Any] | None = None
+    cut: str = ""
     classes: tuple[str, ...] = ()
     strategy: dict[str, Any] | None = None
 
@@ -78,11 +83,6 @@ class Card:
     def write(self, folder: Path) -> None:
         """Write the card into a folder; what is not known is left out."""
         write_json(folder / NAME, {key: value for key, value in asdict(self).items() if value not in (None, "", ())})
-
-    @property
-    def head_only(self) -> bool:
-        """Whether nothing but the head lies above what is stored: then training and evaluation need no network."""
-        return self.layers_above(self.cut) == ["head"]
 
     @property
     def head(self) -> str:
@@ -106,6 +106,6 @@ class Card:
         return names[names.index(layer) + 1 :]
 
     def tensors_in_layers(self, tensors: Iterable[str]) -> list[str]:
-        """Return those names of tensors that belong to one of the chain's layers."""
+        """Return those of the tensors' names that belong to layers of the chain."""
         prefixes = tuple(f"{module}." for modules in self.layers.values() for module in modules)
         return [name for name in tensors if name.startswith(prefixes)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,17 +13,8 @@ from torch import nn
 
 from stages.files.card import Card
 from stages.model.catalogue import build, family_of
+from stages.model.devices import Float32
 from stages.program.errors import InputError
-
-
-class Float32(nn.Sequential):
-    """A sequence of modules that computes in float32 under any autocast, since the last digits decide close calls."""
-
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the output of the modules, float32."""
-        with torch.autocast(batch.device.type, enabled=False):
-            output: torch.Tensor = super().forward(batch.float())  # type: ignore[no-untyped-call]
-            return output
 
 
 def layers(network: nn.Module, architecture: str) -> dict[str, nn.Module]:
@@ -43,17 +36,85 @@ def module_names(network: nn.Module, architecture: str) -> dict[str, list[str]]:
     return {layer: names_in(module) for layer, module in layers(network, architecture).items()}
 
 
-def cut_network(network: nn.Module, card: Card, layer: str) -> tuple[nn.Sequential, nn.Sequential]:
-    """Cut a card's chain of layers after `layer`, and return the frozen part and the trained part.
+class PooledDepths(nn.Module):
+    """Layers of a network, run once, with the pooled outputs of some of them side by side.
 
-    With "pixels" nothing is frozen and the first part is empty. The layer "pool", in the chain of a network that ends
-    early, turns its input into one vector per picture: see `Family.pooling`.
+    Args:
+        layers: by name, in order; what lies above the last depth is left out.
+        depths: the names of those whose outputs are pooled.
+        pooling: makes the output of a layer into one float32 vector a picture: see `Family.pooling`.
+
     """
-    modules = layers(network, card.architecture)
-    modules |= {"pool": Float32(*family_of(card.architecture).pooling()), "head": Float32(modules["head"])}
-    chain = [modules[name] for name in card.layers]
-    cut = ["pixels", *card.layers].index(layer)
-    return nn.Sequential(*chain[:cut]).requires_grad_(requires_grad=False), nn.Sequential(*chain[cut:])
+
+    def __init__(self, layers: Mapping[str, nn.Module], depths: Sequence[str], pooling: nn.Module) -> None:
+        super().__init__()
+        names = list(layers)
+        self.names = names[: 1 + max(map(names.index, depths))]
+        self.depths = tuple(depths)
+        self.layers = nn.ModuleList(layers[name] for name in self.names)
+        self.pooling = pooling
+
+    def outputs(self, batch: torch.Tensor) -> list[torch.Tensor]:
+        """Return the pooled output of each depth, float32 (n, features of the depth)."""
+        pooled = []
+        for name, layer in zip(self.names, self.layers, strict=True):
+            batch = layer(batch)
+            if name in self.depths:
+                pooled.append(self.pooling(batch))
+        return pooled
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return the pooled outputs side by side, float32 (n, features)."""
+        return torch.cat(self.outputs(batch), dim=1)
+
+
+def pooled_depths(network: nn.Module, card: Card, depths: Sequence[str]) -> PooledDepths:
+    """Return the part of a network that gives these depths' pooled outputs."""
+    pooling = Float32(family_of(card.architecture).pooling())
+    below_head = {name: layer for name, layer in layers(network, card.architecture).items() if name != "head"}
+    return PooledDepths(below_head, depths, pooling)
+
+
+def all_depths(network: nn.Module, architecture: str) -> tuple[str, ...]:
+    """Return the names of the layers that "all" depths are: all of them whose pooled outputs say something new.
+
+    An "avgpool" without weights of its own is the mean that the layer below it is pooled to.
+    """
+    chain = layers(network, architecture)
+    has_weights = any(True for _ in chain["avgpool"].parameters())
+    return tuple(name for name in chain if name != "head" and (name != "avgpool" or has_weights))
+
+
+def cut_network(network: nn.Module, card: Card, layer: str) -> tuple[nn.Sequential, nn.Sequential]:
+    """Cut a network's chain of layers behind one of them: (the frozen part, the part that is trained).
+
+    With "pixels" nothing is frozen and the first part is empty.
+    """
+    chain = layers(network, card.architecture)
+    chain["head"] = Float32(chain["head"])
+    cut = ["pixels", *chain].index(layer)
+    parts = list(chain.values())
+    return nn.Sequential(*parts[:cut]).requires_grad_(requires_grad=False), nn.Sequential(*parts[cut:])
+
+
+def whole_network(network: nn.Module, card: Card) -> nn.Sequential:
+    """Return a model's network from a normalised picture to logits, (n, classes)."""
+    if not card.depths:
+        return cut_network(network, card, "pixels")[1]
+    head = layers(network, card.architecture)["head"]
+    return nn.Sequential(pooled_depths(network, card, card.depths), Float32(head))
+
+
+def layer_of(whole: nn.Sequential, card: Card, name: str) -> nn.Module:
+    """Return the module in `whole_network`'s result that is a layer of the chain."""
+    parts = whole[0].layers if isinstance(whole[0], PooledDepths) else whole
+    layer: nn.Module = parts[list(card.layers).index(name)]
+    return layer
+
+
+def restore_backbone(card: Card, file: Path) -> nn.Module:
+    """Return the network of data/weights, from whose head nothing is asked."""
+    return restore(replace(card, depths=()), 1, file)
 
 
 def restore(card: Card, n_classes: int, file: Path) -> nn.Module:
@@ -66,10 +127,9 @@ def restore(card: Card, n_classes: int, file: Path) -> nn.Module:
 
     """
     network = build(card.architecture, n_classes)
-    if "pool" in card.layers:
-        frozen, _ = cut_network(network, card, "pool")
+    if card.depths:
         with torch.inference_mode():
-            n_features = frozen(torch.zeros(1, 3, 64, 64)).shape[1]
+            n_features = pooled_depths(network, card, card.depths)(torch.zeros(1, 3, 64, 64)).shape[1]
         network.set_submodule(card.head, nn.Linear(n_features, n_classes))
     try:
         state = load_file(file)

@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stages.files.card import Card
-from stages.program.params import GradientDescent, LbfgsHead
+from stages.program.errors import InputError
+from stages.program.params import GradientDescent
+from stages.program.wording import did_you_mean
 
 
-def frozen_layer(strategy: LbfgsHead | GradientDescent) -> str:
-    """Return the last layer that stays as it is: `freeze`, or the "pool" put on it (`avgpool` is one already)."""
-    return "pool" if strategy.pool and strategy.freeze != "avgpool" else strategy.freeze
+def frozen_layer(strategy: GradientDescent) -> str:
+    """Return the last frozen layer, or "pixels" where nothing is frozen."""
+    return strategy.freeze
 
 
-def stored_layer(strategy: LbfgsHead | GradientDescent) -> str:
-    """Return the layer whose output `features` stores: the frozen one, or "pixels" where that is not precomputed."""
-    return frozen_layer(strategy) if strategy.precompute else "pixels"
+def stored_layer(strategy: GradientDescent) -> str:
+    """Return the layer whose output is stored for training: the frozen one, or "pixels" where precompute is false."""
+    return strategy.freeze if strategy.precompute else "pixels"
 
 
-def kept_layers(card: Card, strategy: LbfgsHead | GradientDescent) -> dict[str, list[str]]:
-    """Return the layers of the strategy's network: all of the backbone's or, where it is pooled, the lower ones."""
-    above = card.layers_above(strategy.freeze)
-    if frozen_layer(strategy) != "pool":
-        return card.layers
-    lower = {name: modules for name, modules in card.layers.items() if name not in above}
-    return lower | {"pool": [], "head": card.layers["head"]}
+def pooled_layers(card: Card, layers: Sequence[str]) -> tuple[str, ...]:
+    """Return the layers whose pooled outputs a head is trained on, in the order of the network.
+
+    Args:
+        card: of data/features.
+        layers: the strategy's: names, or "all".
+
+    Raises:
+        InputError: there is no such layer below the head.
+
+    """
+    if list(layers) == ["all"]:
+        return card.depths
+    known = [name for name in card.layers if name != "head"]
+    for layer in layers:
+        if layer not in known:
+            raise InputError(
+                f"layers: {card.architecture} has no layer {layer!r} below its head; "
+                f"{did_you_mean(layer, known)}there are: {', '.join(known)}"
+            )
+    return tuple(name for name in known if name in layers)

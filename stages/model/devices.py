@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,18 +65,40 @@ def uses_bfloat16(device: torch.device, precision: str) -> bool:
     return precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
 
 
+class Float32(nn.Sequential):
+    """Modules that compute in float32 whatever the precision of those below: the last digits decide close calls."""
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return the modules' output for `batch`."""
+        with torch.autocast(batch.device.type, enabled=False):
+            output: torch.Tensor = super().forward(batch.float())  # type: ignore[no-untyped-call]
+            return output
+
+
 def cast_once(network: nn.Module, device: torch.device, precision: str) -> None:
-    """Cast convolutions and linear layers to bfloat16 once, for inference: `autocast` would do so for every batch."""
+    """Cast convolutions and linear layers to bfloat16 once, for inference: `autocast` would do so for every batch.
+
+    What computes in float32 stays as it is.
+    """
     if uses_bfloat16(device, precision):
+        exact = {part for module in network.modules() if isinstance(module, Float32) for part in module.modules()}
         for module in network.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
+            if isinstance(module, nn.Conv2d | nn.Linear) and module not in exact:
                 module.to(torch.bfloat16)
 
 
 def send(array: NDArray[np.generic], device: torch.device) -> torch.Tensor:
     """Copy `array` to a tensor on `device`; to a GPU through pinned memory, so that the CPU need not wait."""
     tensor = torch.from_numpy(array)
+    if tensor.dtype == torch.uint16:
+        tensor = tensor.view(torch.bfloat16)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def receive(tensor: torch.Tensor) -> NDArray[Any]:
+    """Return a tensor as an array; bfloat16, which NumPy does not have, in the guise of uint16."""
+    tensor = tensor.cpu()
+    return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -36,6 +36,9 @@ _OneOrMore = BeforeValidator(lambda value: value if isinstance(value, list) else
 Grid = Annotated[
     list[Positive], Field(min_length=1, description="a number greater than 0, or a list of those"), _OneOrMore
 ]
+Layers = Annotated[
+    list[Text], Field(min_length=1, description="all, the name of a layer, or a list of those"), _OneOrMore
+]
 Sources = Annotated[
     list[Annotated[Text, AfterValidator(check_no_secret)]],
     Field(min_length=1, description="a URL, a path or a name, or a list of those"),
@@ -107,63 +110,75 @@ class Cosine(Block):
     warmup_epochs: NonNegative
 
 
+class Features(Block):
+    """What the network's one pass over the pictures stores: the pooled output of every layer, of these views."""
+
+    seed: Seed
+    views: Views
+
+
 class _Strategy(Block):
-    init: Annotated[
-        str,
-        StringConstraints(pattern="^(pretrained|random(:[0-9]{1,9})?)$"),
-        Field(description="pretrained, random or random:N, where N has at most 9 digits"),
-    ]
-    freeze: str
-    pool: bool
-    precompute: bool
     class_weight: Literal["balanced"] | None
     loss: Literal["cross_entropy", "hinge"]
 
-    @property
-    def stores_pixels(self) -> bool:
-        """Whether `features` stores pixels, where nothing is frozen or the frozen layers run in every epoch."""
-        return not self.precompute or self.freeze == "pixels"
-
-    @model_validator(mode="after")
-    def _pool_needs_a_layer(self) -> _Strategy:
-        if self.pool and self.freeze == "pixels":
-            raise ValueError("pool averages the output of a frozen layer: set freeze to a layer, or pool to false")
-        return self
-
 
 class LbfgsHead(_Strategy):
-    """A convex head on stored features: L-BFGS, with the weight decay chosen by cross-validation."""
+    """A convex head on pooled outputs: L-BFGS, with the weight decay chosen by cross-validation."""
 
-    views: Views
+    layers: Layers
     standardise: bool
+    depth_emphasis: Grid
     solver: Literal["lbfgs"]
     weight_decay: Grid
     n_splits: Annotated[int, Field(ge=2, lt=2**31)]
 
     @model_validator(mode="after")
-    def _stored(self) -> LbfgsHead:
-        if self.stores_pixels:
-            raise ValueError(
-                "solver lbfgs needs a frozen network's stored features: "
-                "set freeze to a layer and precompute to true, or solver to sgd or adamw"
-            )
+    def _distinct(self) -> LbfgsHead:
+        if len(set(self.layers)) < len(self.layers):
+            raise ValueError("layers names one twice; name each once")
+        if "all" in self.layers and len(self.layers) > 1:
+            raise ValueError("layers is all, or a list of single layers; leave out all, or the others")
         return self
 
 
 class GradientDescent(_Strategy):
     """The layers above `freeze`, by epochs over the training pictures, the best epoch kept by hold-out loss."""
 
+    init: Annotated[
+        str,
+        StringConstraints(pattern="^(pretrained|random(:[0-9]{1,9})?)$"),
+        Field(description="pretrained, random or random:N, where N has at most 9 digits"),
+    ]
+    freeze: str
+    precompute: bool
     views: Views | None
     augment: Augment | None = None
     solver: Literal["sgd", "adamw"]
     head: Literal["fitted", "random"]
-    epochs: Count
+    batch_norm: Literal["trained", "adapted", "pretrained"]
+    epochs: Count | None
+    patience: Count | None
     batch_size: Count
-    learning_rate: Positive
+    learning_rate: Grid
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     weight_decay: NonNegative
     schedule: Annotated[Step | Cosine, Field(discriminator="name")]
     holdout: Share
+
+    @property
+    def stores_pixels(self) -> bool:
+        """Whether pixels are stored, where nothing is frozen or the frozen layers run in every epoch."""
+        return not self.precompute or self.freeze == "pixels"
+
+    @model_validator(mode="after")
+    def _random_layers_are_trained(self) -> GradientDescent:
+        if self.init != "pretrained" and self.freeze != "pixels":
+            raise ValueError(
+                "init draws random weights, and freeze would keep them; set freeze to pixels, or for an untrained "
+                "network's features backbone.weights to random"
+            )
+        return self
 
     @model_validator(mode="after")
     def _augmented_once(self) -> GradientDescent:
@@ -191,6 +206,7 @@ class Params(Block):
     launch: Annotated[str, StringConstraints(pattern=r"\S"), Field(description="a command")] | None
     data: Data
     backbone: Backbone
+    features: Features
     strategies: dict[str, Strategy]
 
     @property

@@ -32,6 +32,9 @@ def run(main: Callable[[], None], *, stage: bool = False, exclusive: bool = Fals
 
     """
     program = _name(Path(sys.argv[0]))
+    # Read where PyTorch is imported: threads that wait for each other sleep. They would keep other work from the cores,
+    # and other work would keep them from each other.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
     try:
         if stage:

@@ -40,6 +40,7 @@ class Batches:
         self.ranks = ranks
         self.precision = card.precision
         self._preprocessing = card.preprocessing
+        self._inputs = split.array("inputs")
         self._pixels = card.cut == "pixels"
         self._frozen = frozen or nn.Sequential()
         self._drawn: tuple[tuple[int, int] | None, NDArray[np.int64]] = None, np.zeros(0, np.int64)
@@ -64,12 +65,12 @@ class Batches:
         return send(self.split.labels[pictures], self.device)
 
     def _stored(self, pictures: NDArray[np.int64], views: NDArray[np.int64] | int) -> torch.Tensor:
-        return send(np.ascontiguousarray(self.split.inputs[pictures, views]), self.device)
+        return send(np.ascontiguousarray(self._inputs[pictures, views]), self.device)
 
     def _view_numbers(self, seed: int, epoch: int) -> NDArray[np.int64]:
         """Return which stored view of each picture an epoch sees, drawn for all of them once."""
         if self._drawn[0] != (seed, epoch):
-            n_views = self.split.inputs.shape[1]
+            n_views = self._inputs.shape[1]
             numbers = np.random.default_rng((seed, epoch)).integers(n_views, size=len(self.split.labels))
             self._drawn = (seed, epoch), numbers
         return self._drawn[1]

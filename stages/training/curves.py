@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,18 @@ def write_curve(path: Path, points: Sequence[float]) -> None:
     path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def live_curves() -> Live:
-    """Open metrics/train for curves that can be watched while they grow."""
+@contextmanager
+def live_curves() -> Iterator[Live]:
+    """Open metrics/train for curves that can be watched while they grow.
+
+    After an error they are left as they are: to end them would start a thread, and wait for it for ever where memory
+    has run out.
+    """
     from dvclive.live import Live  # here, as a head takes less time than to import it
 
-    return Live("metrics/train", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
+    live = Live("metrics/train", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
+    yield live
+    live.end()  # type: ignore[no-untyped-call]
 
 
 def log_epoch(live: Live, values: Mapping[str, float]) -> None:

@@ -25,7 +25,7 @@ def fingerprint(params: Params, split: StoredSplit, card: Card, ranks: Ranks) ->
 
     Of the inputs, which may be hundreds of gigabytes, the size and the time of change have to do.
     """
-    inputs = Path("data/features/train/inputs.npy").stat()
+    inputs = Path("data/inputs/train/inputs.npy").stat()
     return {
         "strategy": params.chosen.model_dump(mode="json"),
         "seed": params.seed,
@@ -38,15 +38,22 @@ def fingerprint(params: Params, split: StoredSplit, card: Card, ranks: Ranks) ->
         "pictures": _sha256("\n".join(split.names).encode()),
         "inputs": [inputs.st_size, inputs.st_mtime_ns],
         "version of PyTorch": str(torch.__version__),
-        "code": _sha256(b"".join(path.read_bytes() for path in code())),
+        "code": imported_code(),
     }
 
 
-def code() -> list[Path]:
-    """Return the files of the stages' code that this process has imported, but for program/, which computes nothing."""
-    files = (Path(getattr(module, "__file__", None) or "") for module in [*sys.modules.values()])
-    mine = {file for file in files if file.is_relative_to(STAGES)}
-    return sorted(file for file in mine if not file.is_relative_to(STAGES / "program"))
+def code_of(*rooms: str) -> str:
+    """Return the hash of the stages' code in these folders, their subfolders included."""
+    files = sorted(file for room in rooms for file in (STAGES / room).rglob("*.py"))
+    return _sha256(b"".join(file.read_bytes() for file in files))
+
+
+def imported_code() -> str:
+    """Return the hash of the stages' code that this process has imported, but for program/, which computes nothing."""
+    modules = {Path(getattr(module, "__file__", None) or "") for module in [*sys.modules.values()]}
+    files = sorted(file for file in modules if file.is_relative_to(STAGES))
+    computing = [file for file in files if not file.is_relative_to(STAGES / "program")]
+    return _sha256(b"".join(path.read_bytes() for path in computing))
 
 
 def _sha256(content: bytes) -> str:

@@ -6,6 +6,8 @@ import math
 
 from stages.program.params import Cosine, Step
 
+LONGEST_WARMUP = 0.25  # of all epochs: of a short trial some are left to train in
+
 
 def learning_rate_factor(schedule: Step | Cosine, epochs_done: float, epochs: int) -> float:
     """Return what the learning rate is multiplied by after `epochs_done` (also in between) of `epochs`.
@@ -15,7 +17,7 @@ def learning_rate_factor(schedule: Step | Cosine, epochs_done: float, epochs: in
     """
     if isinstance(schedule, Step):
         return float(schedule.gamma ** (math.floor(epochs_done + 1e-9) // schedule.step_size))
-    if epochs_done < schedule.warmup_epochs:
-        return (epochs_done + 0.1) / (schedule.warmup_epochs + 0.1)  # the first step should not be lost
-    left = max(epochs - schedule.warmup_epochs, 1e-9)
-    return (1 + math.cos(math.pi * min(1.0, (epochs_done - schedule.warmup_epochs) / left))) / 2
+    warmup = min(schedule.warmup_epochs, epochs * LONGEST_WARMUP)
+    if epochs_done < warmup:
+        return (epochs_done + 0.1) / (warmup + 0.1)  # the first step should not be lost
+    return (1 + math.cos(math.pi * min(1.0, (epochs_done - warmup) / (epochs - warmup)))) / 2

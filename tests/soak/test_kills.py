@@ -200,10 +200,10 @@ def test_kills(
                 soak.hit(soak.reach(wanted), *HITS[(soak.counts.total() + soak.recovered) % len(HITS)])
         soak.recover()
     kills = sorted(soak.counts.items(), key=lambda item: ([START, *STAGES].index(item[0][0]), item))
-    lines = [
+    told = [
         f"seed {SEED}: {soak.counts.total()} kills, {soak.refused} runs refused beside one that lived on,",
         f"files of DVC's own that had to be removed by hand: {dict(soak.removed) or 'none'},",
         f"{soak.recovered} chains of kills recovered to the byte, bytes lost: 0",
         *(f"{stage:<12} {how:<18} {n}" for (stage, how), n in kills),
     ]
-    record_property(TOLD, "\n".join(lines))
+    record_property(TOLD, "\n".join(told))

@@ -50,7 +50,7 @@ def test_the_demo(checkout: Checkout) -> None:
     pretrained = checkout.json("metrics/evaluate.json")["accuracy"]
     assert pretrained >= 0.9
     if SOAK:
-        checkout.dvc("exp", "run", "--set-param", "strategies.linear.init=random", "evaluate")
+        checkout.dvc("exp", "run", "--set-param", "backbone.weights=random", "evaluate")
         untrained = checkout.json("metrics/evaluate.json")["accuracy"]
         assert untrained <= pretrained - 0.1
     left_out = json.loads((checkout.folder / "metrics/data.json").read_text())["left_out"]

@@ -57,12 +57,12 @@ def test_fine_tuning(real: Checkout) -> None:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "freeze", "accuracy"),
+    ("strategy", "layer", "accuracy"),
     [("svm", "layer2", 0.78), ("svm", "layer3", 0.85), ("svm", "layer4", 0.90), ("partial", "layer3", 0.93)],
 )
 @takes_long
-def test_what_lies_between(real: Checkout, strategy: str, freeze: str, accuracy: float) -> None:
-    real.set(strategy=strategy, **{f"strategies__{strategy}__freeze": freeze})
+def test_what_lies_between(real: Checkout, strategy: str, layer: str, accuracy: float) -> None:
+    real.set(strategy=strategy, **{f"strategies__{strategy}__{'layers' if strategy == 'svm' else 'freeze'}": layer})
     real.dvc("repro", "evaluate")
     assert real.json("metrics/evaluate.json")["accuracy"] >= accuracy
 

@@ -30,8 +30,9 @@ def before_training(finished: Checkout, tmp_path_factory: pytest.TempPathFactory
             precision="auto",
             backbone__name="mobilenet_v3_small",  # whose upper layers are small, and have dropout
             strategy="partial",
-            strategies__partial__init="random",
+            backbone__weights="random",
             strategies__partial__freeze="layer8",
+            strategies__partial__patience=None,
             strategies__partial__views__count=1,
             strategies__partial__epochs=EPOCHS,
             strategies__partial__batch_size=9,
@@ -114,13 +115,15 @@ def test_interrupted_killed_and_run_again_and_a_checkpoint_that_is_of_no_use(
     assert not (prepared.folder / CHECKPOINT).exists()
     expected = trained(prepared)
     table = expected["metrics/train/plots/metrics/holdout/loss.tsv"].decode()
-    assert [line.partition("\t")[0] for line in table.splitlines()] == ["step", *map(str, range(EPOCHS))]
+    assert [line.partition("\t")[0] for line in table.splitlines()] == ["step", *map(str, range(EPOCHS + 1))], (
+        "the fitted head is the first"
+    )
     assert expected == undisturbed(prepared, train_here)
     file = prepared.folder / CHECKPOINT
 
     # One of another training.
     file.write_bytes(content)
-    inputs = prepared.folder / "data/features/train/inputs.npy"
+    inputs = prepared.folder / "data/inputs/train/inputs.npy"
     os.utime(inputs, ns=(0, inputs.stat().st_mtime_ns + 1))
     printed = prepared.stage("train")
     assert f"{CHECKPOINT} is of a training with another inputs; training starts with the first epoch\n" in printed
@@ -149,7 +152,7 @@ def test_several_processes_and_another_network(prepared: Checkout, name: str, la
     prepared.set(launch=launch)
     if name == "resnet18":
         prepared.set(
-            backbone__name=name, strategies__partial__init="pretrained", strategies__partial__freeze="layer3",
+            backbone__name=name, strategies__partial__freeze="layer3",
             strategies__partial__batch_size=32,
         )  # fmt: skip
     for stage in ("weights", "features"):

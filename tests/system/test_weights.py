@@ -68,7 +68,7 @@ def test_weights_that_are_refused_leave_those_that_were_there(checkout: Checkout
 
 
 def test_a_network_that_ends_early_is_no_start(drawn_images: Path) -> None:
-    run("svm", {"freeze": "layer2", "n_splits": 2})
+    run("svm", {"layers": "layer2", "n_splits": 2})
     shutil.move("data/model/model.safetensors", "lower.safetensors")
     set_params(Path("params.yaml"), {"strategy": "linear", "backbone.weights": "lower.safetensors"})
     with pytest.raises(InputError, match="is not a resnet18: it lacks layer3.0.bn1.bias"):
@@ -78,7 +78,7 @@ def test_a_network_that_ends_early_is_no_start(drawn_images: Path) -> None:
 def test_random_weights_follow_their_own_seed(checkout: Checkout) -> None:
     states = []
     for init in ("random", "random:0", "random:1"):
-        checkout.set(strategies__linear__init=init)
+        checkout.set(backbone__weights=init)
         main()
         states.append(load_file(checkout.folder / "data/weights/weights.safetensors"))
     assert not any(key.startswith("fc.") for key in states[0])

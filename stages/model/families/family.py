@@ -12,6 +12,7 @@ from torch import nn
 from stages.files.card import Preprocessing
 
 State = Mapping[str, torch.Tensor]
+TINY = 1e-12  # added to variances: the gradient of a square root is infinite at 0
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,22 @@ class Published:
     preprocessing: Preprocessing
 
 
-def mean_over_positions() -> list[nn.Module]:
-    """Return the modules that average feature maps, (n, channels, height, width), over their positions."""
-    return [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+class MeanAndStd(nn.Module):
+    """The mean and the standard deviation of each channel over the positions; one vector a picture stays as it is."""
+
+    def forward(self, output: torch.Tensor) -> torch.Tensor:
+        """Return (n, 2 * channels) for float32 maps (n, channels, height, width), the means first."""
+        if output.dim() == 2:
+            return output
+        positions = output.flatten(2)
+        mean = positions.mean(2)
+        variance = (positions - mean[:, :, None]).square().mean(2)
+        return torch.cat([mean, (variance + TINY).sqrt()], dim=1)
 
 
-def layer_below_pool(layers: Sequence[str]) -> str:
-    """Return the last layer whose output has positions: the mean over them and the head follow it."""
-    return layers[-3]
+def last_layer_with_positions(layers: Sequence[str]) -> str:
+    """Return the last of the names of a chain that is neither the pooling nor the head."""
+    return [name for name in layers if name not in {"avgpool", "head"}][-1]
 
 
 def same_names(state: State) -> dict[str, torch.Tensor]:
@@ -52,7 +61,7 @@ class Family:
         published: returns the published weights of a network, by their names.
         packages: the packages it needs from the extra `offline`.
         canonical: returns a published state dict with the names of the network's own tensors.
-        pooling: returns the modules that turn the output of any layer below "avgpool" into one vector per picture.
+        pooling: returns the module that turns the float32 output of any layer into one vector per picture.
         grad_cam_layer: returns, of the names of a chain, the layer whose output Grad-CAM uses.
 
     """
@@ -63,8 +72,8 @@ class Family:
     published: Callable[[str], dict[str, Published]]
     packages: tuple[str, ...] = ()
     canonical: Callable[[State], dict[str, torch.Tensor]] = same_names
-    pooling: Callable[[], list[nn.Module]] = mean_over_positions
-    grad_cam_layer: Callable[[Sequence[str]], str] = layer_below_pool
+    pooling: Callable[[], nn.Module] = MeanAndStd
+    grad_cam_layer: Callable[[Sequence[str]], str] = last_layer_with_positions
 
 
 def numbered(layers: Sequence[nn.Module]) -> dict[str, nn.Module]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from stages.evaluation.grad_cam import grad_cam, pixels
+from stages.evaluation.grad_cam import explained_layer, grad_cam, pixels
 from stages.files.card import Card, Preprocessing
 from stages.model import catalogue, chain
 from stages.pictures.views import evaluation_view
@@ -15,14 +17,18 @@ LITE = "efficientnet_lite0"
 PREPROCESSING = Preprocessing(32, 24, "bilinear", (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
 
 
-def random_network(name: str, pool: str | None = None) -> tuple[torch.nn.Module, Card]:
+def random_network(name: str, *depths: str) -> tuple[torch.nn.Module, Card]:
     torch.manual_seed(0)
     network = catalogue.build(name, 3)
     layers = chain.module_names(network, name)
-    if pool:
+    card = Card(name, layers, PREPROCESSING, "random")
+    if depths:
         names = list(layers)
-        layers = {key: layers[key] for key in names[: names.index(pool) + 1]} | {"pool": [], "head": layers["head"]}
-    return network, Card(name, layers, PREPROCESSING, "random")
+        below = {key: layers[key] for key in names[: names.index(depths[-1]) + 1]}
+        card = replace(card, layers=below | {"head": layers["head"]}, depths=depths)
+        size = chain.pooled_depths(network, card, depths)(torch.zeros(1, 3, 64, 64)).shape[1]
+        network.set_submodule(card.head, torch.nn.Linear(size, 3))
+    return network, card
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "convnext_tiny", "efficientnet_b0", LITE])
@@ -49,9 +55,26 @@ def test_under_a_linear_head_it_is_the_weighted_sum_of_maps() -> None:
 
 
 def test_a_network_that_ends_early_is_explained_at_its_last_layer() -> None:
-    network, card = random_network("resnet18", pool="layer2")
-    network.set_submodule("fc", torch.nn.Linear(128, 3))
+    network, card = random_network("resnet18", "layer2")
+    assert explained_layer(card) == "layer2"
     assert grad_cam(network, card, torch.randn(1, 3, 64, 64), torch.tensor([1])).shape == (1, 64, 64)
+
+
+def test_a_head_on_several_depths_is_explained_at_the_last() -> None:
+    network, card = random_network("resnet18", "stem", "layer3", "layer4")
+    assert explained_layer(card) == "layer4"
+    head = network.get_submodule("fc")
+    assert isinstance(head, torch.nn.Linear)
+    with torch.no_grad():  # of the last depth the means alone count
+        head.weight[:, -512:] = 0
+        head.weight[:, -1024:-512] = torch.randn(3, 512)
+    views, predicted = torch.randn(4, 3, 96, 96), torch.tensor([0, 1, 2, 1])
+    below, _ = chain.cut_network(network, card, "layer4")
+    with torch.no_grad():
+        cam = torch.relu(torch.einsum("nk,nkhw->nhw", head.weight[predicted, -1024:-512], below(views)))
+    cam /= cam.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+    expected = torch.nn.functional.interpolate(cam[:, None], (96, 96), mode="bicubic", align_corners=False)
+    np.testing.assert_allclose(grad_cam(network, card, views, predicted), expected[:, 0].clamp(0, 1).numpy(), atol=1e-4)
 
 
 def test_what_the_network_gets_is_shown_as_it_was() -> None:

@@ -26,7 +26,8 @@ def test_it_is_read_as_it_was_written_and_says_only_what_is_known(tmp_path: Path
     written = json.loads((tmp_path / "card.json").read_text())
     assert list(written) == ["architecture", "layers", "preprocessing", "init", "sha256"]
     whole = replace(
-        CARD, weights="IMAGENET1K_V1", cut="avgpool", precision="auto", classes=("ants", "bees"),
+        CARD, weights="IMAGENET1K_V1", cut="layer1", precision="auto", depths=("stem", "layer1"), views={"count": 1},
+        classes=("ants", "bees"),
         strategy={"loss": "hinge", "class_weight": None, "weight_decay": 0.1, "views": {"count": 1}},
     )  # fmt: skip
     whole.write(tmp_path)
@@ -54,8 +55,6 @@ def test_layers_and_their_tensors() -> None:
     assert CARD.head == "fc"
     assert CARD.layers_above("pixels") == list(CARD.layers)
     assert CARD.layers_above("layer1") == ["avgpool", "head"]
-    assert replace(CARD, cut="avgpool").head_only
-    assert not replace(CARD, cut="layer1").head_only
     assert CARD.tensors_in_layers(["conv1.weight", "conv10.weight", "layer1.0.bn.bias", "layer10.x", "fc.bias"]) == [
         "conv1.weight", "layer1.0.bn.bias", "fc.bias"
     ]  # fmt: skip

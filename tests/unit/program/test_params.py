@@ -193,19 +193,23 @@ def test_a_surplus_name_in_any_block(tmp_path: Path, above: str) -> None:
         ("precision", "float16", "precision is 'float16': it takes auto or float32 or bfloat16"),
         ("data.sha256", "abc", "data.sha256 is 'abc': it takes 64 hexadecimal digits in lower case or null"),
         ("data.ulr", "x", "data.ulr is not a parameter here; did you mean 'url'? there are: path, url, sha256, "),
-        ("strategies.linear.views.flip", 2, "strategies.linear.views.flip is 2: it takes a number from 0 and at most"),
-        ("strategies.linear.views.count", 0, "strategies.linear.views.count is 0: it takes a whole number from 1 and "),
+        ("features.views.flip", 2, "features.views.flip is 2: it takes a number from 0 and at most 1"),
+        ("features.views.count", 0, "features.views.count is 0: it takes a whole number from 1 and "),
         ("strategies.scratch.init", "noise", "strategies.scratch.init is 'noise': it takes pretrained, random or ran"),
-        ("strategies.finetune.pool", True, "strategies.finetune: pool averages the output of a frozen layer"),
+        ("strategies.linear.layers", ["stem", "stem"], "strategies.linear: layers names one twice; name each once"),
+        ("strategies.linear.layers", ["all", "stem"], "strategies.linear: layers is all, or a list of single layers;"),
+        ("strategies.linear.layers", [], "strategies.linear.layers is a list: it takes all, the name of a layer, or a"),
+        ("strategies.linear.depth_emphasis", 0, "strategies.linear.depth_emphasis"),
+        ("strategies.partial.init", "random", "strategies.partial: init draws random weights, and freeze would keep t"),
         ("strategies.svm.class_weight", "even", "strategies.svm.class_weight is 'even': it takes balanced or null"),
         ("data.path", None, "data.path is null: it takes text of at least 1 character"),
         ("data.val_fraction", 1.0, "data.val_fraction is 1.0: it takes a number greater than 0 and less than 1"),
         ("data.max_bad_fraction", "all", "data.max_bad_fraction is 'all': it takes a number from 0 and at most 1"),
         ("data.limits.ratio", 0, "data.limits.ratio is 0: it takes a number greater than 0"),
-        ("strategies.linear.epochs", 3, "strategies.linear.epochs is not a parameter here; there are: init, "),
+        ("strategies.linear.epochs", 3, "strategies.linear.epochs is not a parameter here; there are: class_weight, "),
         ("strategies.linear.solver", "newton", "strategies.linear.solver is 'newton': it takes adamw or lbfgs or sgd"),
         ("strategies.linear.weight_decay", [0.1, -1], "strategies.linear.weight_decay.1 is -1: it takes a number"),
-        ("strategies.linear.precompute", False, "strategies.linear: solver lbfgs needs a frozen network's stored"),
+        ("strategies.linear.freeze", "layer3", "strategies.linear.freeze is not a parameter here; there are: "),
         ("strategies.finetune.augment", None, "strategies.finetune: stored pixels are augmented in training"),
         ("strategies.partial.views", None, "strategies.partial: stored features are augmented before"),
         ("strategies.finetune.schedule.name", "linear", "strategies.finetune.schedule.name is 'linear': it takes cos"),
@@ -301,12 +305,12 @@ def test_one_weight_decay_is_a_grid_of_one(tmp_path: Path, value: object) -> Non
 def test_what_yaml_1_1_read_otherwise(tmp_path: Path, written: str, read: float | None) -> None:
     (tmp_path / "params.yaml").write_text(TEXT.replace("learning_rate: 0.001", f"learning_rate: {written}"))
     if read is None:
-        with pytest.raises(InputError, match=f"strategies.partial.learning_rate is '{written}': it takes a number"):
+        with pytest.raises(InputError, match=f"strategies.tutorial.learning_rate is '{written}': it takes a number"):
             load_params(tmp_path / "params.yaml")
         return
-    block = load_params(tmp_path / "params.yaml").strategies["partial"]
+    block = load_params(tmp_path / "params.yaml").strategies["tutorial"]
     assert isinstance(block, GradientDescent)
-    assert block.learning_rate == read
+    assert block.learning_rate == [read]
 
 
 scalars = st.one_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from stages import evaluate
+from stages import evaluate, features, train
 from stages.files.card import Card
 from stages.files.stored_split import StoredSplit
 from stages.model import catalogue, chain, devices
@@ -21,6 +23,7 @@ from stages.pictures import decoding
 from stages.pictures.views import evaluation_view
 from stages.program.errors import InputError
 from stages.program.params import load_params
+from stages.training.batches import Batches, predict
 from tests.conftest import takes_long
 from tests.small_run import ONCE, run
 
@@ -35,25 +38,38 @@ CUTS = [
 
 
 def whole_network(card: Card, names: list[str], precision: str) -> NDArray[np.float32]:
-    """The logits of data/model on `val`, from the picture files on."""
+    """The logits of data/model on `val`, from the picture files on, one by one."""
     network = chain.restore(card, len(card.classes), Path("data/model/model.safetensors"))
-    _, whole = chain.cut_network(network, card, "pixels")
-    found = []
+    whole = chain.whole_network(network, card)
+    logits = []
     with torch.inference_mode(), devices.autocast(torch.device("cpu"), precision):
         for name in names:
             square = decoding.square(Path("data/images/val") / name, card.preprocessing).copy()
-            found.append(whole(evaluation_view(torch.from_numpy(square)[None], card.preprocessing)).float().numpy())
-    return np.concatenate(found)
+            logits.append(whole(evaluation_view(torch.from_numpy(square)[None], card.preprocessing)).float().numpy())
+    return np.concatenate(logits)
+
+
+def from_inputs(card: Card) -> NDArray[np.float32]:
+    """The logits of the training pictures by the layers above the cut, from what training had stored of them."""
+    network = chain.restore(card, len(card.classes), Path("data/model/model.safetensors"))
+    _, above = chain.cut_network(network, card, card.cut)
+    batches = Batches(StoredSplit(Path("data/inputs/train")), card, torch.device("cpu"), Ranks())
+    return predict(above, batches, np.arange(24)).numpy()
 
 
 def check(card: Card, precision: str = "float32", tolerance: float = 1e-4) -> None:
     split = StoredSplit(Path("data/features/val"))
-    cached = evaluate.compute_logits(load_params(), card, split, Ranks())
+    evaluated = evaluate.compute_logits(load_params(), card, split, Ranks())
     whole = whole_network(card, split.names, precision)
-    assert cached.shape == (15, 3)
-    assert float(cached.std(axis=0).max()) > 10 * tolerance, "pictures differ by more than is tolerated"
-    np.testing.assert_allclose(cached, whole, atol=tolerance, rtol=0)
-    assert np.array_equal(cached.argmax(axis=1), whole.argmax(axis=1))
+    assert evaluated.shape == (15, 3)
+    assert float(evaluated.std(axis=0).max()) > 10 * tolerance, "pictures differ by more than is tolerated"
+    np.testing.assert_allclose(evaluated, whole, atol=tolerance, rtol=0)
+    assert np.array_equal(evaluated.argmax(axis=1), whole.argmax(axis=1))
+    if card.cut:
+        names = StoredSplit(Path("data/inputs/train")).names
+        Path("data/images/val").rename("data/images/test")
+        Path("data/images/train").rename("data/images/val")
+        np.testing.assert_allclose(from_inputs(card), whole_network(card, names, precision), atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize(("name", "freeze"), CUTS)
@@ -70,16 +86,35 @@ def test_layers_trained_above_any_cut(drawn_images: Path, name: str, freeze: str
     assert not above or any(not np.array_equal(before[key], after[key]) for key in above)
 
 
-@pytest.mark.parametrize(("name", "freeze"), CUTS)
-def test_a_pooled_layer_and_a_head(drawn_images: Path, name: str, freeze: str) -> None:
-    card = run("svm", {"freeze": freeze, "n_splits": 2, "weight_decay": 0.1}, name)
-    assert np.load("data/features/val/inputs.npy").ndim == 3
+@pytest.mark.parametrize(("name", "layer"), CUTS)
+def test_a_head_on_one_layer(drawn_images: Path, name: str, layer: str) -> None:
+    card = run("svm", {"layers": layer, "n_splits": 2, "weight_decay": 0.1}, name)
+    assert card.depths == (layer,)
+    assert StoredSplit(Path("data/features/train")).array(layer).shape[:2] == (24, 2)
     check(card)
-    # The saved network ends with the layer that was frozen.
-    last = LAYERS[name].index(freeze)
-    assert [layer for layer in card.layers if layer not in {"pool", "head"}] == LAYERS[name][: last + 1]
+    # The saved network ends with that layer.
+    assert list(card.layers) == [*LAYERS[name][: LAYERS[name].index(layer) + 1], "head"]
     tensors = load_file("data/model/model.safetensors")
     assert card.tensors_in_layers(tensors) == list(tensors)
+
+
+@pytest.mark.parametrize("layers", ["all", ["stem", "layer2"], ["avgpool", "layer1"]])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[takes_long] if name in FAMILIES[2:] else []) for name in FAMILIES]
+)
+def test_a_head_on_several_layers(drawn_images: Path, name: str, layers: str | list[str]) -> None:
+    card = run("linear", {"layers": layers, "n_splits": 2, "weight_decay": 0.1, "depth_emphasis": [1, 4]}, name)
+    if layers == "all":  # an average pooling without weights says nothing that the layer below has not said
+        repeats = name in {"resnet18", "efficientnet_b0"}
+        assert list(card.depths) == [layer for layer in LAYERS[name][:-1] if not (repeats and layer == "avgpool")]
+        stored = StoredSplit(Path("data/features/val"))
+        last, pooled = stored.array(LAYERS[name][-3]), stored.array("avgpool")
+        assert (
+            pooled.shape[2] * 2 == last.shape[2] and np.array_equal(last[..., : pooled.shape[2]], pooled)
+        ) == repeats
+    else:
+        assert list(card.depths) == [layer for layer in LAYERS[name] if layer in layers], "in the network's order"
+    check(card)
 
 
 @pytest.mark.parametrize(
@@ -87,15 +122,14 @@ def test_a_pooled_layer_and_a_head(drawn_images: Path, name: str, freeze: str) -
     [
         ("linear", {"n_splits": 2}),
         ("linear", {"n_splits": 2, "loss": "hinge", "standardise": True, "class_weight": "balanced"}),
-        ("svm", {"n_splits": 2, "freeze": "layer4"}),
+        ("svm", {"n_splits": 2, "layers": "layer4"}),
         ("partial", ONCE),
-        ("partial", {**ONCE, "freeze": "layer2", "pool": True}),
         ("partial", {**ONCE, "loss": "hinge", "class_weight": "balanced"}),
-        ("partial", {**ONCE, "freeze": "layer2", "pool": True, "precompute": False, "views": None, "augment": {
+        ("partial", {**ONCE, "freeze": "layer2", "precompute": False, "views": None, "augment": {
             "min_scale": 0.5, "flip": 0.0, "rotation": 0.0}}),
         ("finetune", ONCE),
         ("finetune", {**ONCE, "solver": "adamw"}),
-        ("scratch", ONCE),
+        ("scratch", {**ONCE, "init": "pretrained"}),
         ("tutorial", ONCE),
     ],
 )  # fmt: skip
@@ -105,7 +139,74 @@ def test_every_strategy(drawn_images: Path, strategy: str, block: dict[str, Any]
     check(run(strategy, block, precision=precision), precision, tolerance=1e-4 if precision == "float32" else 0.02)
 
 
-def test_a_misspelt_layer_gets_the_layers_that_there_are(drawn_images: Path) -> None:
-    sentence = r"resnet18 has no layer 'layr3' below its head; did you mean 'layer3'\? there are: pixels, stem, layer1,"
-    with pytest.raises(InputError, match=sentence):
-        run("svm", {"freeze": "layr3"})
+def test_random_weights_are_those_of_their_number(drawn_images: Path) -> None:
+    first = run("scratch", {**ONCE, "init": "random:1", "learning_rate": 1e-9})
+    assert (first.init, first.sha256, first.weights) == ("random:1", None, None)
+    check(first)
+    torch.manual_seed(1)
+    drawn = catalogue.build("resnet18", 3).state_dict()
+    trained = load_file("data/model/model.safetensors")
+    np.testing.assert_allclose(trained["layer1.0.conv1.weight"], drawn["layer1.0.conv1.weight"], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "block", "sentence"),
+    [
+        ("svm", {"layers": "layr3"}, "layers: NO 'layr3' below its head; did you mean 'layer3'? there are: stem,"),
+        ("linear", {"layers": ["layer1", "head"]}, "layers: NO 'head' below its head; there are: stem, layer1,"),
+        ("partial", {"freeze": "layr3"}, "freeze: NO 'layr3' below its head; did you mean 'layer3'? there are: pix"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_layer_gets_the_layers_that_there_are(
+    drawn_images: Path, strategy: str, block: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(sentence.replace("NO", "resnet18 has no layer"))):
+        run(strategy, block)
+
+
+def test_bfloat16_maps_take_two_bytes_and_lose_nothing(drawn_images: Path) -> None:
+    run("partial", ONCE, precision="bfloat16")
+    stored = StoredSplit(Path("data/inputs/train")).array("inputs")
+    assert stored.dtype == np.uint16
+    card = Card.read(Path("data/weights"))
+    frozen, _ = chain.cut_network(
+        chain.restore_backbone(card, Path("data/weights/weights.safetensors")), card, "layer3"
+    )
+    square = decoding.square(drawn_images / "data/images/train/dots/0.png", card.preprocessing).copy()
+    with torch.inference_mode(), devices.autocast(torch.device("cpu"), "bfloat16"):
+        expected = frozen(evaluation_view(torch.from_numpy(square)[None], card.preprocessing))
+    assert expected.dtype == torch.bfloat16
+    found = devices.send(np.ascontiguousarray(stored[:1, 0]), torch.device("cpu"))
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0.02)
+
+
+def test_inputs_are_stored_once_for_all_that_ask_for_the_same(
+    drawn_images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("finetune", ONCE)
+    time = Path("data/inputs/train/inputs.npy").stat().st_mtime_ns
+    content = yaml.safe_load(Path("params.yaml").read_text())
+
+    def again(strategy: str, **block: Any) -> bool:
+        changed = content | {"strategy": strategy}
+        changed["strategies"][strategy] |= {**ONCE, **block}
+        Path("params.yaml").write_text(yaml.safe_dump(changed))
+        capsys.readouterr()
+        train.main()
+        return "pictures a second" in capsys.readouterr().out
+
+    assert not again("finetune", learning_rate=1e-5)
+    assert not again("tutorial")
+    assert not again("scratch")
+    assert Path("data/inputs/train/inputs.npy").stat().st_mtime_ns == time
+    assert again("partial")
+    assert not again("partial", learning_rate=1e-5)
+    assert again("partial", freeze="layer2")
+    assert again("partial", views={"count": 2, "min_scale": 0.5, "flip": 0.5, "rotation": 0.0})
+    features.main()
+    assert not again("partial"), "the same pictures and weights"
+    Path("data/images/train/dots/0.png").write_bytes(Path("data/images/train/more/0.png").read_bytes())
+    features.main()
+    assert again("partial"), "another picture"
+    Path("data/inputs/key.json").write_text("{")
+    assert again("partial"), "a damaged key"

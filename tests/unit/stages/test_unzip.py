@@ -164,9 +164,21 @@ def test_class_folders_without_a_split(tmp_path: Path) -> None:
 
 
 def test_pictures_are_the_bytes_of_the_zip(tmp_path: Path) -> None:
-    path = write_zip(tmp_path / "set.zip", train=1, val=1)
+    path = write_zip(tmp_path / "set.zip", train=2, val=1)
     unzip(path, tmp_path / "images", DATA)
     with ZipFile(path) as file:
         assert (tmp_path / "images/train/dots/000.jpg").read_bytes() == file.read("set/train/dots/000.jpg")
     with Image.open(tmp_path / "images/val/lines/000.jpg") as picture:
         assert picture.format == "JPEG"
+
+
+def test_a_class_of_which_nothing_can_be_held_out_stops_here(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "set.zip", train=2, val=1)
+    with ZipFile(path, "a") as file:
+        for split in ("train", "val"):
+            with file.open(f"set/{split}/single/0.jpg", "w") as member:
+                draw(0, 7 + len(split)).save(member, "JPEG")
+    sentence = "of the class 'single' there is 1 picture to train on, and 2 are needed to hold one out"
+    with pytest.raises(InputError, match=sentence):
+        unzip(path, tmp_path / "images", DATA)
+    assert not (tmp_path / "images").exists()

@@ -1,0 +1,98 @@
+"""Training by epochs: which learning rate, which epoch, and when it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import nn
+
+from stages.training.gradient_descent import LossIsNoNumberError, Training, choose_learning_rate
+from stages.training.history import Epoch
+from tests.small_run import ONCE, run
+
+
+class Trials:
+    """Training as `choose_learning_rate` sees it, with hold-out losses by learning rate; it notes what was run."""
+
+    def __init__(self, losses: dict[float, float | None]) -> None:
+        self.losses, self.epochs, self.ran = losses, 12, list[tuple[float, int, float]]()
+        self.strategy = SimpleNamespace(learning_rate=list(losses))
+        self.trained = nn.Linear(1, 1)
+
+    def step(self, learning_rate: float) -> float:
+        return learning_rate
+
+    def run(self, step: float, epochs: int, keep: Any) -> None:
+        self.ran.append((step, epochs, self.trained.weight.item()))
+        torch.nn.init.constant_(self.trained.weight, step)
+        loss = self.losses[step]
+        if loss is None:
+            raise LossIsNoNumberError("too high")
+        assert keep(Epoch(0, 0, loss + 1, 0, 0))
+        assert keep(Epoch(0, 0, loss, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("losses", "best"),
+    [({0.1: 3.0, 0.2: 1.0, 0.3: 2.0}, 0.2), ({0.1: 3.0, 0.2: 3.0}, 0.1), ({0.3: None, 0.1: 9.0}, 0.1)],
+)
+def test_the_learning_rate_of_the_lowest_holdout_loss_is_chosen(losses: dict[float, float | None], best: float) -> None:
+    trials = Trials(losses)
+    start = trials.trained.weight.item()
+    assert choose_learning_rate(cast("Training", trials)) == best
+    assert trials.ran == [(rate, 2, start) for rate in losses], "each for an eighth of the epochs, and from the start"
+    assert trials.trained.weight.item() == start
+
+
+def test_one_learning_rate_is_not_tried() -> None:
+    trials = Trials({0.1: 1.0})
+    assert choose_learning_rate(cast("Training", trials)) == 0.1
+    assert not trials.ran
+
+
+def curve(name: str) -> list[float]:
+    rows = Path(f"metrics/train/plots/metrics/{name}.tsv").read_text().splitlines()[1:]
+    return [float(row.split("\t")[1]) for row in rows]
+
+
+def test_the_best_epoch_is_kept_and_training_ends_without_improvement(
+    drawn_images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    block = {**ONCE, "epochs": 40, "patience": 2, "learning_rate": [1e-3, 1e-2]}
+    card = run("partial", block)
+    losses = curve("holdout/loss")
+    trained = losses[1:]
+    lowest = min(range(len(trained)), key=trained.__getitem__)
+    assert len(trained) - 1 - lowest == 2 or len(trained) == 40
+    assert len(trained) < 40
+    found = json.loads(Path("metrics/train/metrics.json").read_text())
+    best = losses.index(min(losses))
+    assert found["chosen"]["epoch"] == best
+    assert found["holdout"]["loss"] == pytest.approx(losses[best], abs=1e-4)
+    assert found["holdout"]["accuracy"] == pytest.approx(curve("holdout/accuracy")[best], abs=1e-5)
+    assert found["chosen"]["learning_rate"] in block["learning_rate"]  # type: ignore[operator]
+    assert card.strategy is not None
+    assert card.strategy["epoch"] == best
+    printed = capsys.readouterr().out
+    assert printed.count("learning rate 0.001: hold-out loss") == 1
+    assert f"epoch 0/40: train loss {curve('train/loss')[0]:.4f}"[:28] in printed
+
+
+def test_a_rate_that_breaks_the_network_ends_with_the_fitted_head(drawn_images: Path) -> None:
+    run("partial", {**ONCE, "epochs": 3, "learning_rate": 3.0, "batch_norm": "pretrained"})
+    assert json.loads(Path("metrics/train/metrics.json").read_text())["chosen"] == {"epoch": 0}
+
+
+def test_the_loss_of_the_holdout_is_the_cross_entropy_whatever_is_trained_with(drawn_images: Path) -> None:
+    for strategy, block in (
+        ("partial", {**ONCE, "loss": "hinge"}),
+        ("svm", {"n_splits": 2, "weight_decay": 0.1}),
+    ):
+        run(strategy, block)
+        found = json.loads(Path("metrics/train/metrics.json").read_text())
+        assert 0 < found["holdout"]["loss"] < 1.2, "a constant has log(3) = 1.0986, and calibrated none is much worse"
