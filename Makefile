@@ -8,7 +8,7 @@ SAMPLE := data/sample.zip
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo repro experiments report bench battery test soak lint format lock clean
+.PHONY: help demo repro experiments report bench battery test unit soak lint format lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ report: $(INSTALLED)  ## Write what the last run came to: report/index.html, and
 
 test: $(INSTALLED) lint  ## Check formatting, style and types, then run the tests
 	pytest
+
+unit: $(INSTALLED) lint  ## The same without those that run DVC and whole programs
+	pytest tests/unit
 
 soak: $(INSTALLED)  ## All the tests, with 20000 damaged archives, pictures, params, weights and answers, and 100 kills (about 40 minutes)
 	FUZZ_EXAMPLES=20000 SOAK_KILLS=100 pytest

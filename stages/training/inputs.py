@@ -53,6 +53,7 @@ def stored_inputs(
             store(decoded, target / "train", [NAME], encoder, strategy.views)
             if ranks.rank == 0:
                 write_json(target / "key.json", key)
+        ranks.barrier()  # until rank 0 has given the folder its name
     return StoredSplit(folder)
 
 
