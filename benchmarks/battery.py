@@ -47,6 +47,27 @@ the probability of a difference at least as large if both were as likely (two-si
 ## Seconds
 
 {seconds}
+
+## Views
+
+What chose `linear`'s depths, views and `depth_emphasis`: cross-validated loss of a standardised head (the best of nine
+weight decays; of flowers, 500 training pictures), ResNet-18 with stand-in weights, on 2 cores. Means only and both are
+averages over three seeds of the folds, the others are of one.
+
+| pooled outputs | ants and bees | cats and dogs | magnetic tiles | spectrograms | flowers |
+|---|---|---|---|---|---|
+| the last layer | 0.128 | 0.064 | 0.280 | 1.105 | 0.920 |
+| layer3 alone | 0.286 | 0.204 | 0.207 | 0.806 | 0.904 |
+| all layers, means only | 0.141 | 0.072 | 0.219 | 0.651 | 0.854 |
+| all layers, means and deviations | 0.142 | 0.069 | 0.187 | 0.561 | 0.852 |
+| the same, from the second layer on | 0.138 | 0.070 | 0.187 | 0.575 | 0.850 |
+| means and deviations, a mirrored view as well | 0.132 | 0.059 | 0.175 | 0.687 | 0.822 |
+| the same without the mirrored view, one seed | 0.146 | 0.065 | 0.174 | 0.579 | 0.856 |
+| `depth_emphasis` 1/4, one seed | 0.194 | 0.073 | 0.181 | 0.544 | 0.862 |
+| `depth_emphasis` 4, one seed | 0.129 | 0.060 | 0.189 | 0.698 | 0.866 |
+
+With an emphasis of 16 ants and bees would have 0.125, within what another seed changes; each more to choose from is one
+more cross-validation.
 """
 
 
