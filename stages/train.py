@@ -22,8 +22,10 @@ from stages.model.ranks import Ranks, join_process_group
 from stages.program.launch import launched
 from stages.program.params import GradientDescent, LbfgsHead, Params, load_params
 from stages.program.running import run
+from stages.training.cross_validation import choose_emphasis, cross_validate
 from stages.training.curves import CURVES, live_curves, log_epoch, summary, write_curve
-from stages.training.linear import Problem, calibrate, choose_emphasis, cross_validate, fit_head
+from stages.training.design import Problem
+from stages.training.linear import calibrate, fit_head
 from stages.training.losses import cross_entropy
 
 if TYPE_CHECKING:

@@ -10,7 +10,9 @@ from torch import nn
 from stages.model.devices import Float32
 from stages.program.params import GradientDescent
 from stages.training.batches import Batches, predict
-from stages.training.linear import Problem, cross_validate, fit_head
+from stages.training.cross_validation import cross_validate
+from stages.training.design import Problem
+from stages.training.linear import fit_head
 
 WEIGHT_DECAYS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of which cross-validation chooses
 N_SPLITS = 5

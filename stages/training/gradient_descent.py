@@ -30,11 +30,12 @@ from stages.training.batch_loss import BatchLoss
 from stages.training.batch_norm import adapt, batch_norms, training_mode
 from stages.training.batch_step import BatchStep, count_batches
 from stages.training.batches import Batches, predict
+from stages.training.design import class_weights
 from stages.training.fitted_head import fit_start, fold, linear_of, normalised
 from stages.training.folds import hold_out
 from stages.training.history import Epoch, History
 from stages.training.hyperrule import epochs_for, stalled, statistics_momentum, trial_epochs
-from stages.training.linear import calibrate, class_weights
+from stages.training.linear import calibrate
 from stages.training.losses import cross_entropy
 from stages.training.schedule import learning_rate_factor
 

@@ -15,8 +15,10 @@ from stages.model.ranks import Ranks
 from stages.program.params import GradientDescent
 from stages.training.batch_norm import BATCH, adapt, training_mode
 from stages.training.batches import Batches, predict
+from stages.training.cross_validation import cross_validate
+from stages.training.design import Problem
 from stages.training.fitted_head import WEIGHT_DECAYS, fit_start, fold, linear_of, norm_of, normalised
-from stages.training.linear import Problem, cross_validate, fit_head
+from stages.training.linear import fit_head
 
 N = 96
 STRATEGY = cast("GradientDescent", SimpleNamespace(loss="cross_entropy", class_weight=None))

@@ -13,16 +13,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from stages.program.errors import InputError
-from stages.training import linear
-from stages.training.linear import (
-    TOLERANCE,
-    Problem,
-    _solve,
-    calibrate,
-    choose_emphasis,
-    cross_validate,
-    fit_head,
-)
+from stages.training import design
+from stages.training.cross_validation import choose_emphasis, cross_validate
+from stages.training.design import Problem
+from stages.training.linear import TOLERANCE, calibrate, fit_head, solve
 from stages.training.losses import LOSSES, SMOOTHING
 
 
@@ -125,7 +119,7 @@ def test_pictures_that_are_held_out_do_not_count() -> None:
     for loss in LOSSES:
         alone, _ = fit_head(Problem([inputs[first]], labels[first], loss), 0.1)
         problem = Problem([inputs], labels, loss)
-        flat, _ = _solve(problem, 0.1, first, None, TOLERANCE)
+        flat, _ = solve(problem, 0.1, first, None, TOLERANCE)
         np.testing.assert_allclose(problem.design.head(flat, 3).weight, alone.weight, atol=1e-3)
 
 
@@ -137,8 +131,8 @@ def test_few_rows_or_many_the_head_is_the_same(monkeypatch: pytest.MonkeyPatch, 
     problem = Problem(tables, labels, loss, "balanced", standardise, emphasis=3.0)
     rotated, _ = fit_head(problem, 0.05)
     scores, _, _ = cross_validate(problem, [0.05], 3, 0)
-    monkeypatch.setattr(linear, "REDUCED", 10)
-    monkeypatch.setattr(linear, "ROWS", 7)
+    monkeypatch.setattr(design, "REDUCED", 10)
+    monkeypatch.setattr(design, "ROWS", 7)
     problem = replace(problem)
     as_stored, _ = fit_head(problem, 0.05)
     assert problem.design.rotation is None
