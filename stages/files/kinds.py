@@ -1,0 +1,78 @@
+"""What a file is by its first bytes, whatever its name says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+START = 512  # bytes that tell; a tar's magic stands at 257
+WEB_PAGE = "a web page (HTML)"
+
+# Of each kind: where its magic stands, and the magic. The first that fits is taken.
+_MAGIC: tuple[tuple[str, int, tuple[bytes, ...]], ...] = (
+    ("a zip", 0, (b"PK\3\4", b"PK\5\6", b"PK\7\x08")),
+    ("a tar", 257, (b"ustar",)),
+    ("a gzip", 0, (b"\x1f\x8b",)),
+    ("a bzip2", 0, (b"BZh",)),
+    ("an xz", 0, (b"\xfd7zXZ\0",)),
+    ("a Zstandard file", 0, (b"\x28\xb5\x2f\xfd",)),
+    ("a 7z archive", 0, (b"7z\xbc\xaf\x27\x1c",)),
+    ("a RAR archive", 0, (b"Rar!\x1a\x07",)),
+    ("a JPEG", 0, (b"\xff\xd8\xff",)),
+    ("a PNG", 0, (b"\x89PNG\r\n\x1a\n",)),
+    ("a GIF", 0, (b"GIF87a", b"GIF89a")),
+    ("a WebP picture", 8, (b"WEBP",)),
+    ("an AVI video", 8, (b"AVI ",)),
+    ("a WAV sound", 8, (b"WAVE",)),
+    ("an AVIF picture", 4, (b"ftypavif", b"ftypavis")),
+    ("a HEIC picture", 4, (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftyphevx", b"ftypheim", b"ftypheis", b"ftypmif1",
+        b"ftypmsf1")),
+    ("a Canon raw picture", 4, (b"ftypcrx ",)),
+    ("an MP4 video", 4, (b"ftyp",)),
+    ("a Canon raw picture", 8, (b"CR\x02\0",)),
+    ("a TIFF", 0, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    ("a JPEG 2000 picture", 0, (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")),
+    ("a JPEG XL picture", 0, (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")),
+    ("a Photoshop document", 0, (b"8BPS",)),
+    ("a DICOM file", 128, (b"DICM",)),
+    ("a NIfTI volume", 344, (b"n+1\0", b"ni1\0")),
+    ("a PDF", 0, (b"%PDF-",)),
+    ("an EPS or PostScript file", 0, (b"%!PS", b"\xc5\xd0\xd3\xc6")),
+    ("a Fujifilm raw picture", 0, (b"FUJIFILMCCD-RAW",)),
+    ("an Olympus raw picture", 0, (b"IIRO", b"IIRS", b"MMOR")),
+    ("a Panasonic raw picture", 0, (b"IIU\0",)),
+    ("a Matroska or WebM video", 0, (b"\x1aE\xdf\xa3",)),
+    ("an MP3 sound", 0, (b"ID3", b"\xff\xfb", b"\xff\xf3")),
+    ("a NumPy array", 0, (b"\x93NUMPY",)),
+    ("an HDF5 file", 0, (b"\x89HDF\r\n\x1a\n",)),
+    ("a MATLAB file", 0, (b"MATLAB 5.0",)),
+    ("a Parquet table", 0, (b"PAR1",)),
+    ("a BMP", 0, (b"BM",)),
+    ("a PNM picture", 0, (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")),
+    ("a Git LFS pointer", 0, (b"version https://git-lfs.github.com/spec",)),
+)  # fmt: skip
+
+
+def kind_of(start: bytes) -> str | None:
+    """Return what a file is, with an article ("a zip", "a web page (HTML)"), or None where its bytes do not tell.
+
+    Args:
+        start: its first bytes, START of them or all that there are.
+
+    """
+    for kind, offset, magics in _MAGIC:
+        if start.startswith(magics, offset):
+            return kind
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<title")):
+        return WEB_PAGE
+    if text.startswith((b"<svg", b"<?xml")):
+        return "an SVG drawing" if b"<svg" in text else "XML"
+    if text.startswith((b"{", b"[")) and text.isascii():
+        return "JSON"
+    return None if start else "an empty file"
+
+
+def read_start(path: Path) -> bytes:
+    """Return the first bytes of a file, as many as `kind_of` looks at."""
+    with path.open("rb") as file:
+        return file.read(START)
