@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stages.dataset.archive import Archive, Member
-from stages.dataset.class_folders import ARCHIVES, SPLITS, ClassFolders, find_class_folders, picture_like
+from stages.dataset.archive import Archive, Member, check_distinct
+from stages.dataset.layout import SPLITS, Layout, Place, choose, matches, read_layout
 from stages.dataset.splitting import choose_val
+from stages.dataset.suffixes import ARCHIVES, TABLES, picture_like
 from stages.files.atomic import replacing
 from stages.files.json_files import write_json
 from stages.pictures import decoding
@@ -22,163 +22,226 @@ from stages.program.running import run
 from stages.program.threads import in_order
 
 FEWEST = 2  # pictures of a class to train on: one is held out to choose the weight decay, or the epoch
+NAMED = 100  # files that are named of those left out for one reason; the others are counted
+PRINTED = 10  # of those, on the terminal
 
 
 @dataclass
-class Candidate:
-    """A file of the zip that may be a picture: its place in data/images, or why it is left out."""
+class Picture:
+    """A file of the set that may be a picture, and its place in data/images."""
 
     member: Member
-    split: str  # "" until it is chosen, where the zip has no split
-    label: str  # the class; "" beside the class folders
-    name: PurePosixPath  # relative to the class's folder
-    problem: str | None = None  # why the file is left out
-    missed: bool = False  # whether it counts for data.max_bad_fraction then
+    place: Place
+    split: str  # "" until it is chosen, where the set has no split
+    problem: str = ""  # why it cannot be decoded
     sha256: str = ""
-
-    def leave_out(self, reason: str) -> None:
-        """Leave the file out as no picture; it is missed if its name says that it should have been one."""
-        self.problem, self.missed = reason, picture_like(self.name)
 
 
 def main() -> None:
     """Unzip data/raw/dataset.zip into data/images, and write its counts to metrics/data.json."""
     summary = unzip(Path("data/raw/dataset.zip"), Path("data/images"), load_params().data)
     write_json(Path("metrics/data.json"), summary)
+    for note in summary.get("notes", ()):
+        print(note)
     for split in SPLITS:
-        counts = ", ".join(f"{n} {label}" for label, n in summary[split]["classes"].items())
-        print(f"{split}: {summary[split]['pictures']} pictures ({counts})")
+        classes = summary[split]["classes"]
+        counts = ", ".join(f"{n} {label}" for label, n in list(classes.items())[:20])
+        more = f", ... {len(classes)} classes" if len(classes) > 20 else ""
+        print(f"{split}: {summary[split]['pictures']} pictures ({counts}{more})")
     if copies := summary.get("val_also_in_train"):
         print(f"of val, {copies} are in train, too, byte for byte: they do not test what was learnt")
     if copies := summary.get("train_copies"):
         print(f"of train, {copies} are copies of others: what is held out of it may have been trained on")
-    for left in summary["left_out"]:
+    for left in summary["left_out"][:PRINTED]:
         print(f"left out: {left['file']}: {left['reason']}")
+    if len(summary["left_out"]) > PRINTED:
+        print("left out: ... (metrics/data.json has more)")
+    files = summary["files"]
+    used = ", ".join(f"{summary[split]['pictures']} {split}" for split in SPLITS)
+    print(f"of {files['all']} files, {files['used']} are used ({used}) and {files['left_out']} are left out")
 
 
 def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
     """Write the pictures of `archive` below `target` and return the counts.
 
-    A file that matches a pattern of `data.exclude`, that is hidden, or that does not decode as a picture is left out
-    and listed with its reason. Where the zip has no train/ and val/, `data.val_fraction` of each class becomes val.
+    Every file is used, or left out with a reason: hidden, left out by data.include or data.exclude, not a picture,
+    without a label, a mask. Where the set has no split, `data.val_fraction` of each class becomes val.
 
     Returns:
-        {"train": {"pictures": n, "classes": {class: n, ...}}, "val": ..., "left_out": [{"file", "reason"}, ...]},
-        "split": {"val_fraction", "val_seed"} where the split was made here; and where there are copies, byte for byte,
-        "train_copies", their number in train, and "val_also_in_train".
+        {"train": {"pictures": n, "classes": {class: n, ...}}, "val": ...}; "split", the folders of the set that each
+        was read from, or {"val_fraction", "val_seed"} where the split was made here; where there are copies, byte for
+        byte, "train_copies", their number in train, and "val_also_in_train"; "notes", sentences on what was decided;
+        "files": {"all", "used", "left_out"}; and "left_out": [{"file", "reason"}, ...], of each reason the first NAMED.
 
     Raises:
-        InputError: not a zip, damaged, hostile, no classes, a class without pictures, or too many that are broken.
+        InputError: not an archive, damaged, hostile, no classes, a class without pictures, or too many broken ones.
 
     """
     with Archive(archive, data.limits) as zipped, replacing(target) as temporary:
-        folders = find_class_folders([m.path for m in zipped.members if m.visible and not m.irregular])
-        candidates = list(_candidates(zipped.members, folders, data.exclude))
-        wanted = [candidate for candidate in candidates if candidate.problem is None]
-        zipped.check_sizes(candidate.member for candidate in wanted)
         incoming = temporary / "incoming"
         incoming.mkdir(parents=True)
-        files = _extract(zipped, wanted, incoming)
+        left_out, layout = _lay_out(zipped, data, incoming)
+        members = {member.path: member for member in zipped.members}
+        pictures = [Picture(members[path], place, place.split) for path, place in layout.places.items()]
+        zipped.check_sizes(picture.member for picture in pictures)
+        check_distinct(PurePosixPath(p.place.split, p.place.label, p.place.name) for p in pictures)
+        files = _extract(zipped, pictures, incoming)
+        left_out |= {picture.member.path: picture.problem for picture in pictures if picture.problem}
 
-        _check_classes(folders, candidates)
-        _check_missed(candidates, data.max_bad_fraction)
-        pictures = [candidate for candidate in wanted if candidate.problem is None]
-        if not folders.split:
-            contents = [(picture.label, picture.sha256) for picture in pictures]
+        usable = [picture for picture in pictures if not picture.problem]
+        _check_classes(pictures, usable)
+        _check_missed(zipped.members, left_out, layout.missed, len(usable), data.max_bad_fraction)
+        if not layout.split:
+            contents = [(picture.place.label, picture.sha256) for picture in usable]
             chosen = choose_val(contents, data.val_fraction, data.val_seed)
-            for picture, is_val in zip(pictures, chosen, strict=True):
+            for picture, is_val in zip(usable, chosen, strict=True):
                 picture.split = "val" if is_val else "train"
-        _check_sizes_of_classes(pictures)
-        for candidate, file in zip(wanted, files, strict=True):
-            if candidate.problem is None:
-                path = temporary / candidate.split / candidate.label / candidate.name
+        _check_sizes_of_classes(usable)
+        for picture, file in zip(pictures, files, strict=True):
+            if not picture.problem:
+                path = temporary / picture.split / picture.place.label / picture.place.name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 file.replace(path)
         incoming.rmdir()
-    in_train = Counter(picture.sha256 for picture in pictures if picture.split == "train")
-    copies = {
-        "train_copies": in_train.total() - len(in_train),
-        "val_also_in_train": sum(picture.sha256 in in_train for picture in pictures if picture.split == "val"),
-    }
-    left_out = [{"file": str(c.member.path), "reason": c.problem} for c in candidates if c.problem is not None]
-    choice = {} if folders.split else {"split": {"val_fraction": data.val_fraction, "val_seed": data.val_seed}}
-    counts = {split: _count(pictures, split) for split in SPLITS}
-    return {**counts, **choice, **{name: n for name, n in copies.items() if n}, "left_out": left_out}
+        return _summary(zipped.members, usable, left_out, layout, data)
 
 
-def _candidates(members: Sequence[Member], folders: ClassFolders, exclude: Sequence[str]) -> Iterator[Candidate]:
-    """Yield each file in a class folder, and each picture or archive beside one; known problems are noted in it."""
-    for member in members:
-        place = folders.place(member.path)
-        is_archive = member.visible and member.path.suffix.lower() in ARCHIVES
-        if place is None and not is_archive:
+def _lay_out(zipped: Archive, data: Data, folder: Path) -> tuple[dict[PurePosixPath, str], Layout]:
+    """Return why each file is left out that is no picture or not wanted, and how the others are laid out.
+
+    Args:
+        zipped: the set.
+        data: the params.
+        folder: where tables of labels are written for the time that they are read.
+
+    """
+    left_out = {member.path: "hidden" for member in zipped.members if not member.visible}
+    visible = [member for member in zipped.members if member.visible]
+    left_out |= choose([member.path for member in visible], data.include, data.exclude)
+    tables: dict[PurePosixPath, Member] = {}
+    pictures = []
+    for member in visible:
+        suffix = member.path.suffix.lower()
+        if not member.irregular and suffix in TABLES:
+            tables[member.path] = member  # also one that data.include does not name
+        if member.path in left_out:
             continue
-        split, label, name = place or ("", "", member.path)
-        if not label and not is_archive and not (member.visible and picture_like(name)):
-            continue
-        candidate = Candidate(member, split, label, name)
-        pattern = next((pattern for pattern in exclude if fnmatch.fnmatch(name.name, pattern)), None)
-        if not member.visible:
-            candidate.problem = "hidden"
-        elif pattern is not None:
-            candidate.problem = f"excluded by data.exclude ({pattern})"
-        elif member.irregular:
-            candidate.leave_out(member.irregular)
-        elif is_archive:
-            candidate.leave_out("an archive inside the zip")
-        elif not label:
-            candidate.leave_out("in no class folder")
-        yield candidate
+        if member.irregular or suffix in ARCHIVES:
+            left_out[member.path] = member.irregular or "an archive inside the set"
+        elif not picture_like(member.path):
+            left_out[member.path] = "a table" if suffix in TABLES else "not a picture"
+        else:
+            pictures.append(member.path)
+
+    def fetch(path: PurePosixPath) -> Path:
+        file = folder / "table"
+        zipped.extract(tables[path], file)
+        return file
+
+    if not pictures:
+        raise _no_pictures(left_out)
+    try:
+        layout = read_layout(pictures, sorted(tables), data, fetch)
+    finally:
+        (folder / "table").unlink(missing_ok=True)
+    _check_no_class_is_lost(left_out, layout, data)
+    return {**left_out, **layout.left_out}, layout
 
 
-def _extract(zipped: Archive, wanted: Sequence[Candidate], folder: Path) -> list[Path]:
+def _no_pictures(left_out: Mapping[PurePosixPath, str]) -> InputError:
+    archive = next((path for path in left_out if path.suffix.lower() in ARCHIVES), None)
+    hint = f"it holds {str(archive)!r}: unpack it and give that one" if archive else "arrange them as <class>/<picture>"
+    if excluded := sum("data." in reason for reason in left_out.values()):
+        hint = f"data.include and data.exclude leave out {excluded} files"
+    return InputError(f"the set holds no pictures; {hint}")
+
+
+def _check_no_class_is_lost(left_out: Mapping[PurePosixPath, str], layout: Layout, data: Data) -> None:
+    """Refuse a folder beside the class folders of which nothing is left, unless it is left out by its own name."""
+    beside = {folder.parent for folder in layout.class_folders}
+    for path, reason in left_out.items():
+        for folder in (path, *path.parents):
+            if folder.parent in beside and folder not in layout.class_folders and folder.name:
+                by_its_file = reason.startswith("excluded") and not any(matches(folder, one) for one in data.exclude)
+                if folder != path and by_its_file and picture_like(path):
+                    raise InputError(
+                        f"no file in the set's {folder}/ is a picture that is used: {path.name!r} is {reason}; "
+                        "leave out the folder, too, or mend the pattern"
+                    )
+                if folder == path and reason == "a symbolic link" and not path.suffix:
+                    raise InputError(
+                        f"beside the class folders, {str(path)!r} is a link that leads nowhere in the set: a class "
+                        "may lie behind it; put the folder in its place, or name it in data.exclude"
+                    )
+
+
+def _extract(zipped: Archive, pictures: Sequence[Picture], folder: Path) -> list[Path]:
     """Write each file under a number, until it is known to be a picture, and remove those that cannot be decoded."""
-    files = [folder / str(number) for number in range(len(wanted))]
+    files = [folder / str(number) for number in range(len(pictures))]
 
-    def extract(candidate: Candidate, file: Path) -> None:
-        candidate.sha256 = zipped.extract(candidate.member, file)
+    def extract(picture: Picture, file: Path) -> None:
+        picture.sha256 = zipped.extract(picture.member, file)
         if reason := decoding.problem(file):
-            candidate.leave_out(reason)
+            picture.problem = reason
             file.unlink()
 
-    with progress(len(wanted), "unzip", "pictures") as update:
-        for _ in in_order(lambda pair: extract(*pair), zip(wanted, files, strict=True), ahead=64):
+    with progress(len(pictures), "unzip", "pictures") as update:
+        for _ in in_order(lambda pair: extract(*pair), zip(pictures, files, strict=True), ahead=64):
             update(1)
     return files
 
 
-def _check_classes(folders: ClassFolders, candidates: Sequence[Candidate]) -> None:
-    splits = SPLITS if folders.split else ("",)
-    places = {split: {c.label for c in candidates if c.split == split and c.label} for split in splits}
-    if folders.split and places["train"] != places["val"]:
-        extra = ", ".join(sorted(places["train"] ^ places["val"]))
-        raise InputError(f"the zip's train/ and val/ have different classes ({extra} in one only); give both the same")
-    if len(folders.classes) < 2:
-        raise InputError(f"the zip has 1 class ({', '.join(folders.classes)}); two or more are needed")
-    usable = {(c.split, c.label) for c in candidates if c.problem is None}
-    for split in splits:
-        for label in sorted(folders.classes):
-            if (split, label) not in usable:
-                folder = f"{split}/{label}" if split else label
-                raise InputError(f"no file in the zip's {folder}/ is a picture that can be decoded")
+def _check_classes(pictures: Sequence[Picture], usable: Sequence[Picture]) -> None:
+    classes: dict[str, set[str]] = {}
+    for picture in pictures:
+        classes.setdefault(picture.place.split, set()).add(picture.place.label)
+    if len(classes) > 1 and classes["train"] != classes["val"]:
+        extra = ", ".join(sorted(classes["train"] ^ classes["val"])[:9])
+        raise InputError(f"the set's train and val have different classes ({extra} in one only); give both the same")
+    labels = set().union(*classes.values())
+    if len(labels) < 2:
+        raise InputError(f"the set has 1 class ({', '.join(labels)}); two or more are needed")
+    good = {(picture.place.split, picture.place.label) for picture in usable}
+    for split in sorted(classes):
+        for label in sorted(labels):
+            if (split, label) not in good:
+                example = next(p for p in pictures if (p.place.split, p.place.label) == (split, label))
+                raise InputError(
+                    f"no file of the class {label!r}{f' in {split}' if split else ''} is a picture that can be "
+                    f"decoded; {str(example.member.path)!r}: {example.problem}"
+                )
 
 
-def _check_sizes_of_classes(pictures: Sequence[Candidate]) -> None:
+def _check_sizes_of_classes(pictures: Sequence[Picture]) -> None:
     """Refuse a class of which nothing could be held out: before any network runs over the others."""
-    counts = Counter(picture.label for picture in pictures if picture.split == "train")
-    for label, n in sorted(counts.items()):
-        if n < FEWEST:
-            raise InputError(
-                f"of the class {label!r} there is {n} picture to train on, and {FEWEST} are needed to hold one out; "
-                "add some, or leave the class out"
-            )
+    counts = Counter(picture.place.label for picture in pictures if picture.split == "train")
+    if rare := sorted(label for label, n in counts.items() if n < FEWEST):
+        more = f" (and so of {len(rare) - 1} others: {', '.join(rare[1:9])})" if len(rare) > 1 else ""
+        raise InputError(
+            f"of the class {rare[0]!r} there is 1 picture to train on{more}, and {FEWEST} are needed to hold one out; "
+            "add some, or leave the class out with data.exclude"
+        )
 
 
-def _check_missed(candidates: Sequence[Candidate], max_fraction: float) -> None:
-    missed = [c for c in candidates if c.missed]
-    n = len(missed) + sum(c.problem is None for c in candidates)
+def _check_missed(
+    members: Sequence[Member],
+    left_out: Mapping[PurePosixPath, str],
+    stray: frozenset[PurePosixPath],
+    n_used: int,
+    max_fraction: float,
+) -> None:
+    """Refuse a set of which too many files should have been pictures of a class, and are not."""
+    asked = ("hidden", "excluded", "not in data.include", "a table", "without a label", "a mask", "in none")
+    missed = [
+        member.path
+        for member in members
+        if (reason := left_out.get(member.path))
+        and (member.path in stray or picture_like(member.path))
+        and not reason.startswith(asked)
+    ]
+    n = len(missed) + n_used
     if len(missed) > max_fraction * n:
-        first = ", ".join(f"{str(c.member.path)!r} ({c.problem})" for c in missed[:3])
+        first = ", ".join(f"{str(path)!r} ({left_out[path]})" for path in missed[:3])
         more = ", ..." if len(missed) > 3 else ""
         raise InputError(
             f"{len(missed)} of {n} pictures cannot be used, more than data.max_bad_fraction ({max_fraction:g}) allows: "
@@ -186,8 +249,40 @@ def _check_missed(candidates: Sequence[Candidate], max_fraction: float) -> None:
         )
 
 
-def _count(pictures: Sequence[Candidate], split: str) -> dict[str, Any]:
-    classes = Counter(picture.label for picture in pictures if picture.split == split)
+def _summary(
+    members: Sequence[Member],
+    pictures: Sequence[Picture],
+    left_out: Mapping[PurePosixPath, str],
+    layout: Layout,
+    data: Data,
+) -> dict[str, Any]:
+    in_train = Counter(picture.sha256 for picture in pictures if picture.split == "train")
+    copies = {
+        "train_copies": in_train.total() - len(in_train),
+        "val_also_in_train": sum(picture.sha256 in in_train for picture in pictures if picture.split == "val"),
+    }
+    counts = {split: _count(pictures, split) for split in SPLITS}
+    made = {"val_fraction": data.val_fraction, "val_seed": data.val_seed}
+    named: Counter[str] = Counter()
+    first = []
+    for path, reason in sorted(left_out.items()):
+        named[reason] += 1
+        if named[reason] <= NAMED:
+            first.append({"file": str(path), "reason": reason})
+    if len(pictures) + len(left_out) != len(members):
+        raise AssertionError("every file is used or left out")
+    return {
+        **counts,
+        "split": layout.split or made,
+        **{name: n for name, n in copies.items() if n},
+        **({"notes": list(layout.notes)} if layout.notes else {}),
+        "files": {"all": len(members), "used": len(pictures), "left_out": len(left_out)},
+        "left_out": first,
+    }
+
+
+def _count(pictures: Sequence[Picture], split: str) -> dict[str, Any]:
+    classes = Counter(picture.place.label for picture in pictures if picture.split == split)
     return {"pictures": classes.total(), "classes": dict(sorted(classes.items()))}
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.dataset.class_folders import picture_like
+from stages.dataset.suffixes import picture_like
 from stages.files.card import Card, Preprocessing
 from stages.files.listing import files_below
 from stages.model.chain import restore, whole_network

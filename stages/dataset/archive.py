@@ -73,7 +73,7 @@ class Archive:
                     f"the zip holds a file with an unsafe name, {name[:200]!r} ({reason}); nothing was unzipped"
                 )
         self.members = [Member(info, PurePosixPath(name)) for info, name in names if not name.endswith("/")]
-        _check_distinct(member.path for member in self.members if member.visible)
+        check_distinct(member.path for member in self.members if member.visible)
 
     def __enter__(self) -> Archive:
         return self
@@ -151,7 +151,7 @@ def _fault(name: str) -> str | None:
     return next((fault for fault, present in faults.items() if present), None)
 
 
-def _check_distinct(paths: Iterable[PurePosixPath]) -> None:
+def check_distinct(paths: Iterable[PurePosixPath]) -> None:
     """Refuse names that are one file to a system that ignores case or the composition of characters, such as macOS."""
     files: dict[str, PurePosixPath] = {}
     folders: dict[str, PurePosixPath] = {}

@@ -1,132 +1,128 @@
-"""Find the class folders in a set of pictures."""
+"""Find the class folders of a set, once it is known which folders are its splits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import takewhile
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations, pairwise
 
+from stages.dataset.split_folders import TRAIN, UNLABELLED, Parts, Source, SplitName, common_prefix
 from stages.program.errors import InputError
 
-SPLITS = ("train", "val")
-SPLIT_LIKE = {"train", "training", "val", "valid", "validation", "test", "testing", "dev"}
-ARCHIVES = {".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz"}
-# Suffixes of files that lie beside pictures and are none.
-OTHER_SUFFIXES = ARCHIVES | {
-    ".txt", ".md", ".rst", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".html", ".htm", ".pdf", ".doc",
-    ".docx", ".xls", ".xlsx", ".log", ".ini", ".db", ".py", ".ipynb", ".sh", ".mat", ".npy", ".npz", ".pkl", ".h5",
-}  # fmt: skip
+# Names that tell folders of one set's pictures apart by what they are, not by what they show.
+_VERSIONS = {"original", "originals", "orig", "raw", "augmented", "augmentation", "aug", "processed", "preprocessed",
+    "resized", "cropped", "crop", "segmented", "color", "colour", "grayscale", "greyscale", "gray", "grey", "rgb",
+    "normalized", "normalised", "enhanced", "denoised", "compressed", "thumbnail", "thumbnails", "jpg", "jpeg", "png",
+    "tif", "tiff"}  # fmt: skip
+_FOLDS = {"fold", "folds", "cv", "split", "batch", "subset", "part"}
+PICTURES = {"image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "data", "jpegimages"}
+MASKS = {"mask", "masks", "annotation", "annotations", "segmentation", "segmentations", "ground_truth", "groundtruth",
+    "gt", "label", "labels", "segmentationclass", "segmentationobject"}  # fmt: skip
 
 
-def picture_like(path: PurePosixPath) -> bool:
-    """Whether a file may be a picture, by its suffix."""
-    return path.suffix.lower() not in OTHER_SUFFIXES
+class NoClassFoldersError(InputError):
+    """The set has no two class folders: its labels may stand in a table or in the files' names."""
 
 
-@dataclass(frozen=True)
-class ClassFolders:
-    """Class folders below root/train and root/val where the set is split, or else directly below root."""
+def find_classes(files: Mapping[Source, Sequence[Parts]], *, ask: bool = True) -> dict[Source, Parts]:
+    """Find the folder that holds the class folders, in each split of a set.
 
-    root: tuple[str, ...]
-    split: bool
-    classes: frozenset[str]
-
-    def place(self, path: PurePosixPath) -> tuple[str, str, PurePosixPath] | None:
-        """Return a file's split ("" without one), class ("" beside the class folders) and path inside the class folder.
-
-        None for a file that lies elsewhere.
-        """
-        depth = len(self.root)
-        *folders, name = path.parts[depth:] or [""]
-        split = folders.pop(0) if self.split and folders else ""
-        if path.parts[:depth] != self.root or not name or split not in (SPLITS if self.split else ("",)):
-            return None
-        if not folders:
-            return split, "", PurePosixPath(name)
-        label, *deeper = folders
-        return (split, label, PurePosixPath(*deeper, name)) if label in self.classes else None
-
-
-def find_class_folders(paths: Sequence[PurePosixPath]) -> ClassFolders:
-    """Find the class folders of a set, and whether it is split into train/ and val/.
-
-    Only files that may be pictures count, so a readme beside the classes changes nothing. If train/<class>/ and
-    val/<class>/ lie side by side anywhere, the set has a split, there (of several such places, the one that is not
-    inside another). Otherwise the first folder from the top that branches holds the classes, one folder each, and all
-    that lies deeper belongs to them. Folders named as a split's, but not as ours or not both, are no classes: to guess
-    here would be to train on what was meant for testing.
+    It is the first folder from the top that branches. A split with one class is understood by the names of the others'
+    classes; one without any class folders, other than the one for training, has no labels, and is left out of what is
+    returned.
 
     Args:
-        paths: those of all visible, regular files.
+        files: for each split, the paths of its pictures inside it.
+        ask: whether folders that look like versions, folds or parts of one set, rather than its classes, are refused.
+
+    Returns:
+        For each split with labels, the folder inside it whose folders are the classes.
 
     Raises:
-        InputError: no pictures, no two classes, or half a split.
+        NoClassFoldersError: fewer than two class folders.
+        InputError: folders that are probably no classes.
 
     """
-    pictures = [path.parts for path in paths if picture_like(path)]
-    if not pictures:
-        archive = next((path for path in paths if path.suffix.lower() in ARCHIVES), None)
-        hint = (
-            f"; it holds {str(archive)!r}: unpack it and give that one"
-            if archive
-            else "; arrange them as <class>/<picture>"
-        )
-        raise InputError(f"the zip holds no pictures{hint}")
-    return _with_split(pictures) or _without_split(pictures)
+    prefixes = {source: common_prefix(parts[:-1] for parts in paths) for source, paths in files.items()}
+    classes = {source: _branches(files[source], prefix) for source, prefix in prefixes.items()}
+    known = set().union(*(names for names in classes.values() if len(names) > 1))
+    found: dict[Source, Parts] = {}
+    for source, prefix in prefixes.items():
+        if len(classes[source]) > 1:
+            if ask:
+                _check_classes(files[source], prefix)
+                _check_roles(prefix, source)
+            found[source] = prefix
+        elif depth := next((n for n, part in enumerate(prefix, start=1) if part in known), 0):
+            found[source] = prefix[: depth - 1]
+        elif classes[source] & known:
+            found[source] = prefix
+        elif source.role in {"", TRAIN}:
+            where = "/".join((*source.folder, *prefix, *classes[source]))
+            raise NoClassFoldersError(
+                f"the set has fewer than two class folders: its pictures lie in {where + '/' if where else 'no folder'}"
+            )
+    return {source: folder for source, folder in found.items() if source.role != UNLABELLED}
 
 
-def _with_split(pictures: Sequence[tuple[str, ...]]) -> ClassFolders | None:
-    places: dict[tuple[str, ...], set[str]] = {}
-    for parts in pictures:
-        for depth, part in enumerate(parts[:-2]):
-            if part in SPLITS:
-                places.setdefault(parts[:depth], set()).add(part)
-    roots = sorted((root for root, names in places.items() if names == set(SPLITS)), key=lambda root: (len(root), root))
-    if not roots:
-        return None
-    root, depth = roots[0], len(roots[0])
-    if len(roots) > 1 and len(roots[1]) == depth:
+def _branches(paths: Iterable[Parts], prefix: Parts) -> set[str]:
+    return {parts[len(prefix)] for parts in paths if len(parts) > len(prefix) + 1}
+
+
+def _check_roles(prefix: Parts, source: Source) -> None:
+    """Refuse a folder for testing alone: to train on it would be to train on what was meant for testing."""
+    for part in (*source.folder, *prefix) if source.role in {"", TRAIN} else ():
+        named = SplitName.of(part)
+        if source.role == "" and named and not named.rest and named.role != TRAIN:
+            raise InputError(
+                f"the set has pictures in {part}/ only, which is named for {named.role}, and none to train on; if they "
+                f"are for both, set data.splits to {{}}"
+            )
+
+
+def _check_classes(paths: Sequence[Parts], prefix: Parts) -> None:
+    """Refuse sibling folders that look like versions, folds, or splits of one set rather than its classes."""
+    depth = len(prefix)
+    inner: dict[str, set[str]] = {}
+    for parts in paths:
+        if len(parts) > depth + 1:
+            inner.setdefault(parts[depth], set()).update(parts[depth + 1 : depth + 2] if len(parts) > depth + 2 else ())
+    names = sorted(inner)
+    shown = ", ".join(f"{name}/" for name in names[:3]) + (", ..." if len(names) > 3 else "")
+    if all(_is_no_class(name) for name in names):
         raise InputError(
-            f"the zip has train/ and val/ in several places ({_as_path(root)}, {_as_path(roots[1])}); give one set"
+            f"{shown} look like versions or parts of one set, not like its classes: choose one with data.include, "
+            "leave others out with data.exclude, or name the splits in data.splits ({}: they are the classes)"
         )
-    inside = (parts for parts in pictures if parts[:depth] == root and len(parts) > depth + 2)
-    return ClassFolders(
-        root, split=True, classes=frozenset(parts[depth + 1] for parts in inside if parts[depth] in SPLITS)
+    lone = [name for name in names if (named := SplitName.of(name)) and not named.rest and len(inner[name]) > 1]
+    if lone:
+        raise InputError(
+            f"{lone[0]}/ is named for a split, but of the folders beside it ({shown}) none is the other one; name the "
+            "splits in data.splits ({}: they are the classes), or leave folders out with data.exclude"
+        )
+    folders = {name: {below for below in inner[name] if not _is_no_class(below)} for name in names}
+    shared = set().union(*(folders[one] & folders[other] for one, other in _pairs(names)))
+    if len(shared) > 1 and 2 * len(shared) > len(set().union(*folders.values())):
+        raise InputError(
+            f"{shown} hold folders of the same names ({', '.join(sorted(shared)[:3])}): they look like parts of one "
+            "set, "
+            "and those like its classes; choose one with data.include, or name the splits in data.splits ({}: the "
+            "outer folders are the classes)"
+        )
+
+
+def _pairs(names: Sequence[str]) -> Iterable[tuple[str, str]]:
+    """Return pairs of names: all of few, and each with the next of many."""
+    return combinations(names, 2) if len(names) < 30 else pairwise(names)
+
+
+def _is_no_class(folder: str) -> bool:
+    """Whether a name says what a folder's pictures are, not what they show."""
+    name = folder.casefold()
+    words = name.replace("-", "_").replace(" ", "_").split("_")
+    stem = name.rstrip("0123456789").rstrip("_- ")
+    return (
+        name in PICTURES | MASKS
+        or (stem in _FOLDS and stem != name)
+        or all(word in _VERSIONS | PICTURES for word in words)
+        or ((named := SplitName.of(folder)) is not None and not named.rest)
     )
-
-
-def _without_split(pictures: Sequence[tuple[str, ...]]) -> ClassFolders:
-    folders = [parts[:-1] for parts in pictures]
-    pairs = zip(min(folders), max(folders), strict=False)
-    root = tuple(part for part, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-    depth = len(root)
-    strays = sorted({part for part in root if part.casefold() in SPLIT_LIKE})
-    strays += sorted({parts[depth] for parts in folders if len(parts) > depth + 1 and _split_like(parts[depth])})
-    classes = {parts[depth] for parts in folders if len(parts) > depth}
-    if not strays and classes and all(map(_split_like, classes)):
-        strays = sorted(classes)
-    if strays:
-        raise InputError(
-            f"the zip has no train/<class>/ and val/<class>/ side by side, only {', '.join(strays)}; name the two so, "
-            f"or give the class folders alone to have data.val_fraction of each class split off"
-        )
-    inner = sorted({part for parts in folders for part in parts[depth + 1 :] if _split_like(part)})
-    if len(inner) > 1:
-        raise InputError(
-            f"the zip has {' and '.join(inner)} inside its class folders; arrange it as train/<class>/ and val/<class>/"
-        )
-    if len(classes) < 2:
-        raise InputError(
-            f"the zip has fewer than two class folders: its pictures lie in {_as_path(root + tuple(classes))}; "
-            f"arrange them as <class>/<picture>"
-        )
-    return ClassFolders(root, split=False, classes=frozenset(classes))
-
-
-def _split_like(folder: str) -> bool:
-    return folder.casefold() in SPLIT_LIKE
-
-
-def _as_path(folder: tuple[str, ...]) -> str:
-    return "".join(f"{part}/" for part in folder) or "no folder"

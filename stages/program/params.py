@@ -60,13 +60,57 @@ class Limits(Block):
     files: Count
 
 
+Patterns = Annotated[list[Text], Field(description="a pattern of names, or a list of those"), _OneOrMore]
+
+
+class SplitFolders(Block):
+    """Which folders are the splits, by patterns of their names or paths; without any, there are none."""
+
+    train: Patterns = []
+    val: Patterns = []
+    test: Patterns = []
+
+
+class LabelTable(Block):
+    """Where labels stand: in a table of the set, with its columns of files, classes and splits, or in files' names."""
+
+    table: Text | None = None
+    file: Text | None = None
+    label: Text | None = None
+    split: Text | None = None
+    pattern: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> LabelTable:
+        if (self.table is None) == (self.pattern is None):
+            raise ValueError("labels stand in a table or are found by a pattern; name one of the two")
+        return self
+
+
+def _label_tables(value: object) -> object:
+    """Make the short forms of data.labels a list of blocks: a table's name, or a pattern with the group `label`."""
+    values = value if isinstance(value, list) else [value]
+    return [{"pattern" if "(?P<" in one else "table": one} if isinstance(one, str) and one else one for one in values]
+
+
+Labels = Annotated[
+    list[LabelTable],
+    Field(min_length=1, description="a table's name, a pattern with (?P<label>...), a block with table, file and "
+          "label, or a list of those"),
+    BeforeValidator(_label_tables),
+]  # fmt: skip
+
+
 class Data(Block):
     """Which pictures."""
 
     path: Text
     url: Sources
     sha256: Sha256 | None
-    exclude: list[str]
+    include: Patterns
+    exclude: Patterns
+    splits: SplitFolders | None
+    labels: Labels | None
     val_fraction: Share
     val_seed: Seed
     max_bad_fraction: Annotated[float, Field(ge=0, le=1)]

@@ -56,7 +56,7 @@ BLOCKS = ["", *(f"{name}." for name, value in places(WHOLE) if isinstance(value,
 UNBOUNDED = {
     "strategy",
     "backbone.name",
-    "data.exclude",
+    "data.splits",
     *(name for name in LEAVES if name.endswith((".freeze", ".views"))),
 }
 
@@ -106,6 +106,8 @@ def wrong(schema: dict[str, Any]) -> tuple[list[Any], list[Any]]:
         types, ranges = wrong(schema["anyOf"][0])
         return [value for value in types if value is not None], ranges
     kind = schema.get("type")
+    if kind == "array" and "$ref" in schema["items"]:  # of blocks, or their short forms
+        return [1, [True], [["a list"]]], [[], [""]]
     if kind == "array":
         types, ranges = wrong(schema["items"])
         alone = [*ranges, []] if "minItems" in schema else []
@@ -203,6 +205,10 @@ def test_a_surplus_name_in_any_block(tmp_path: Path, above: str) -> None:
         ("strategies.partial.init", "random", "strategies.partial: init draws random weights, and freeze would keep t"),
         ("strategies.svm.class_weight", "even", "strategies.svm.class_weight is 'even': it takes balanced or null"),
         ("data.path", None, "data.path is null: it takes text of at least 1 character"),
+        ("data.splits", {"tran": "a"}, "data.splits.tran is not a parameter here; did you mean 'train'? there are: train"),
+        ("data.splits", "train", "data.splits is 'train': it takes a block with train, val, test or null"),
+        ("data.labels", {"file": "id"}, "data.labels: labels stand in a table or are found by a pattern; name one of"),
+        ("data.labels", {"tabel": "a.csv"}, "data.labels.tabel is not a parameter here; did you mean 'table'?"),
         ("data.val_fraction", 1.0, "data.val_fraction is 1.0: it takes a number greater than 0 and less than 1"),
         ("data.max_bad_fraction", "all", "data.max_bad_fraction is 'all': it takes a number from 0 and at most 1"),
         ("data.limits.ratio", 0, "data.limits.ratio is 0: it takes a number greater than 0"),

@@ -33,6 +33,8 @@ def test_train_and_val_are_found_at_any_depth(tmp_path: Path, top: str) -> None:
     assert summary == {
         "train": {"pictures": 4, "classes": {"dots": 2, "lines": 2}},
         "val": {"pictures": 2, "classes": {"dots": 1, "lines": 1}},
+        "split": {"train": [f"{top}train"], "val": [f"{top}val"]},
+        "files": {"all": 6, "used": 6, "left_out": 0},
         "left_out": [],
     }
     assert files(tmp_path / "images") == [
@@ -67,8 +69,9 @@ def test_what_is_no_picture_is_left_out_with_its_reason(tmp_path: Path) -> None:
     reasons = {Path(left["file"]).name: left["reason"] for left in summary["left_out"]}
     assert reasons.pop("cut.jpg").startswith("cannot be decoded: ")
     assert reasons == {
-        "notes.txt": "not a picture",
+        "notes.txt": "a table",
         ".DS_Store": "hidden",
+        "._a.jpg": "hidden",
         "imageNotFound.gif": "excluded by data.exclude (imageNotFound.*)",
     }
     assert "train/lines/deeper/one more.jpeg" in files(tmp_path / "images")
@@ -78,12 +81,10 @@ def broken(tmp_path: Path, name: str) -> Path:
     path = tmp_path / "set.zip"
     if name == "text":
         path.write_text("no zip")
-    elif name == "no val":
-        write_zip(path, val=0)
     elif name == "one class":
         write_zip(path, classes=("dots",))
     else:
-        write_zip(path, train=1, val=1)
+        write_zip(path, train=3, val=3)
         with ZipFile(path, "a") as file:
             if name == "other classes":
                 file.writestr("set/val/rings/a.jpg", jpeg())
@@ -107,11 +108,10 @@ def broken(tmp_path: Path, name: str) -> Path:
     [
         ("text", "set.zip cannot be unzipped: File is not a zip file"),
         ("crc", "Bad CRC-32 for file 'set/train/dots/000.jpg'"),
-        ("no val", "no train/<class>/ and val/<class>/ side by side"),
-        ("one class", "1 class"),
-        ("other classes", "different classes .rings in one only."),
-        ("excluded class", "no file in the zip's train/rings/ is a picture"),
-        ("empty class", "no file in the zip's train/rings/ is a picture"),
+        ("one class", "fewer than two class folders: its pictures lie in set/train/dots/"),
+        ("other classes", "train and val have different classes .rings in one only."),
+        ("excluded class", "no file in the set's set/train/rings/ is a picture that is used: 'imageNotFound.gif' is exc"),
+        ("empty class", "no file of the class 'rings' in train is a picture that can be decoded; 'set/train/rings/a.jpg'"),
         ("set/train/../../../outside.jpg", "unsafe name"),
         ("set/train/dots/..\\..\\outside.jpg", "unsafe name"),
         ("set/train/dots/C:outside.jpg", "unsafe name"),
@@ -133,7 +133,7 @@ def test_class_folders_without_a_split(tmp_path: Path) -> None:
             for number in range(10):
                 content = BytesIO()
                 draw(0, number).save(content, "PNG")
-                file.writestr(f"a/set/{label}/{number // 5}/{number}.png", content.getvalue())
+                file.writestr(f"a/set/{label}/{label} {number // 5}/{number}.png", content.getvalue())
         file.writestr("a/readme.txt", "hello")
         file.writestr("a/set/readme.md", "hello")
         file.writestr("a/set/stray.png", content.getvalue())
@@ -147,20 +147,24 @@ def test_class_folders_without_a_split(tmp_path: Path) -> None:
         "val": {"pictures": 4, "classes": {"dots": 2, "lines": 2}},
         "split": {"val_fraction": 0.2, "val_seed": 0},
         "train_copies": 8,
+        "notes": ["1 pictures are left out: in no class folder (a/set/stray.png)"],
+        "files": {"all": 27, "used": 20, "left_out": 7},
         "left_out": [
-            {"file": "a/set/stray.png", "reason": "in no class folder"},
-            {"file": "a/set/dots/notes.txt", "reason": "not a picture"},
+            {"file": "__MACOSX/a/set/dots/._0.png", "reason": "hidden"},
+            {"file": "a/readme.txt", "reason": "a table"},
             {"file": "a/set/dots/.DS_Store", "reason": "hidden"},
+            {"file": "a/set/dots/notes.txt", "reason": "a table"},
+            {"file": "a/set/labels/1.xml", "reason": "not a picture"},
+            {"file": "a/set/readme.md", "reason": "not a picture"},
+            {"file": "a/set/stray.png", "reason": "in no class folder"},
         ],
     }
     found = {split: set(files(tmp_path / "images" / split)) for split in ("train", "val")}
     assert found["train"] | found["val"] == {
-        f"{label}/{number // 5}/{number}.png" for label in ("dots", "lines") for number in range(10)
+        f"{label}/{label} {number // 5}/{number}.png" for label in ("dots", "lines") for number in range(10)
     }
     # The classes hold the same pictures here: the same ones are chosen of each.
-    assert {name.partition("/")[2] for name in found["val"]}.isdisjoint(
-        name.partition("/")[2] for name in found["train"]
-    )
+    assert {Path(name).name for name in found["val"]}.isdisjoint(Path(name).name for name in found["train"])
 
 
 def test_pictures_are_the_bytes_of_the_zip(tmp_path: Path) -> None:

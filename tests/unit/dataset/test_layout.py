@@ -1,0 +1,338 @@
+"""How sets are laid out: each layout that is read, and each that is refused with what to set."""
+
+# ruff: noqa: E501  # a layout is read best on one line
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.dataset.layout import Layout, choose, read_layout
+from stages.dataset.suffixes import TABLES, picture_like
+from stages.program.errors import InputError
+from stages.program.params import Data, load_params
+from tests.conftest import ROOT
+
+DATA = load_params(ROOT / "params.yaml").data
+
+
+def params(**changes: Any) -> Data:
+    return Data.model_validate(DATA.model_dump() | changes)
+
+
+def lay_out(
+    names: Sequence[str], data: Data = DATA, tables: dict[str, str] | None = None, folder: Path = Path("nowhere")
+) -> Layout:
+    """Read the layout of files with these names, and of tables with these contents."""
+    paths = [PurePosixPath(name) for name in names]
+    left_out = choose(paths, data.include, data.exclude)
+    pictures = [path for path in paths if picture_like(path) and path not in left_out]
+
+    def fetch(path: PurePosixPath) -> Path:
+        (folder / "table").write_text((tables or {})[str(path)], encoding="utf-8")
+        return folder / "table"
+
+    return read_layout(pictures, [PurePosixPath(name) for name in tables or ()], data, fetch)
+
+
+def drawn(pattern: str, **choices: Sequence[str]) -> list[str]:
+    """Return the names that a pattern has with each combination of choices, three pictures each."""
+    names = [pattern]
+    for key, values in {**choices, "n": ("0", "1", "2")}.items():
+        names = [name.replace(f"{{{key}}}", value) for name in names for value in values]
+    return list(dict.fromkeys(names))
+
+
+AB = ("ants", "bees")
+TWO = {"train": {"ants", "bees"}, "val": {"ants", "bees"}}
+
+# Each layout that is read: the files, what each split's classes are, and the folders (or else) that it was read from.
+LAYOUTS: dict[str, tuple[list[str], dict[str, set[str]], dict[str, list[str]]]] = {
+    "train and val": (
+        drawn("set/{s}/{c}/{n}.jpg", s=("train", "val"), c=AB),
+        TWO, {"train": ["set/train"], "val": ["set/val"]}),
+    "train and test": (
+        drawn("{s}/{c}/{n}.jpg", s=("train", "test"), c=AB),
+        TWO, {"train": ["train"], "val": ["test"]}),
+    "Training and Testing": (
+        drawn("brain/{s}/{c}/{n}.jpg", s=("Training", "Testing"), c=AB),
+        TWO, {"train": ["brain/Training"], "val": ["brain/Testing"]}),
+    "train, val and test": (
+        drawn("chest_xray/{s}/{c}/{n}.jpeg", s=("train", "val", "test"), c=AB),
+        TWO, {"train": ["chest_xray/train", "chest_xray/val"], "val": ["chest_xray/test"]}),
+    "train, valid and test of an exporter": (
+        [*drawn("{s}/{c}/{n}.jpg", s=("train", "valid", "test"), c=AB), "README.dataset.txt"],
+        TWO, {"train": ["train", "valid"], "val": ["test"]}),
+    "training_set twice": (
+        drawn("{s}/{s}/{c}/{n}.jpg", s=("training_set",), c=AB) + drawn("{s}/{s}/{c}/{n}.jpg", s=("test_set",), c=AB),
+        TWO, {"train": ["training_set"], "val": ["test_set"]}),
+    "seg_train, seg_test and pictures to predict": (
+        drawn("{s}/{s}/{c}/{n}.jpg", s=("seg_train",), c=AB) + drawn("{s}/{s}/{c}/{n}.jpg", s=("seg_test",), c=AB)
+        + drawn("seg_pred/seg_pred/{n}.jpg"),
+        TWO, {"train": ["seg_train"], "val": ["seg_test"]}),
+    "a prefix": (
+        drawn("asl_alphabet_{s}/{c}/{n}.jpg", s=("train", "test"), c=AB),
+        TWO, {"train": ["asl_alphabet_train"], "val": ["asl_alphabet_test"]}),
+    "years": (
+        drawn("{s}/{c}/{n}.jpg", s=("train2014", "val2014"), c=AB),
+        TWO, {"train": ["train2014"], "val": ["val2014"]}),
+    "glued words": (
+        drawn("{s}/{c}/{n}.jpg", s=("trainset", "testset"), c=AB),
+        TWO, {"train": ["trainset"], "val": ["testset"]}),
+    "train_images and test_images": (
+        drawn("{s}/{c}/{n}.jpg", s=("train_images", "test_images"), c=AB),
+        TWO, {"train": ["train_images"], "val": ["test_images"]}),
+    "test pictures without labels": (
+        drawn("train/{c}/{n}.jpg", c=AB) + drawn("test/{n}.jpg"),
+        {"": {"ants", "bees"}}, {}),
+    "val, and test pictures without labels": (
+        drawn("{s}/{c}/{n}.jpg", s=("train", "val"), c=AB) + drawn("test/{n}.jpg"),
+        TWO, {"train": ["train"], "val": ["val"]}),
+    "training pictures alone": (
+        drawn("set/training/{c}/{n}.jpg", c=AB),
+        {"": {"ants", "bees"}}, {}),
+    "splits inside the classes": (
+        drawn("set/{c}/{s}/{n}.jpg", s=("train", "test"), c=AB),
+        TWO, {"train": ["set/ants/train", "set/bees/train"], "val": ["set/ants/test", "set/bees/test"]}),
+    "classes in the splits' names": (
+        drawn("{c}_{s}/{n}.jpg", s=("train", "test"), c=AB),
+        TWO, {"train": ["ants_train", "bees_train"], "val": ["ants_test", "bees_test"]}),
+    "class folders": (drawn("set/{c}/{n}.jpg", c=AB), {"": {"ants", "bees"}}, {}),
+    "class folders of folders": (
+        drawn("set/{c}/{d}/{n}.jpg", c=("fruit",), d=("apple", "pear"))
+        + drawn("set/{c}/{d}/{n}.jpg", c=("vegetable",), d=("leek", "bean")),
+        {"": {"fruit", "vegetable"}}, {}),
+    "masks in class folders": (
+        drawn("{c}/{k}/{n}.png", c=AB, k=("images", "masks")), {"": {"ants", "bees"}}, {}),
+    "masks around class folders": (
+        drawn("{k}/{c}/{n}.png", c=AB, k=("images", "masks")), {"": {"ants", "bees"}}, {}),
+    "with and without a mask": (
+        drawn("{c}/{n}.png", c=("mask", "no_mask")), {"": {"mask", "no_mask"}}, {}),
+    "trains are a class": (drawn("{c}/{n}.jpg", c=("train", "plane", "bus")), {"": {"train", "plane", "bus"}}, {}),
+    "two folders for training": (
+        drawn("{s}/{c}/{n}.jpg", s=("train_1", "train_2", "test"), c=AB),
+        TWO, {"train": ["train_1", "train_2"], "val": ["test"]}),
+    "one class in the test pictures' folder": (
+        drawn("train/{c}/{n}.jpg", c=AB) + drawn("test/ants/{n}.jpg"),
+        {"train": {"ants", "bees"}, "val": {"ants"}}, {"train": ["train"], "val": ["test"]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_layouts(name: str) -> None:
+    files, classes, split = LAYOUTS[name]
+    layout = lay_out(files)
+    found: dict[str, set[str]] = {}
+    for place in layout.places.values():
+        found.setdefault(place.split, set()).add(place.label)
+    assert (found, layout.split) == (classes, split)
+    assert layout.places.keys() | layout.left_out.keys() == {PurePosixPath(f) for f in files if picture_like(PurePosixPath(f))}  # fmt: skip
+    assert len(set(layout.places.values())) == len(layout.places), "two pictures under one name"
+    reasons = {
+        "seg_train, seg_test and pictures to predict": "3 pictures are left out: without a label (seg_pred/",
+        "test pictures without labels": "3 pictures are left out: without a label (test/",
+        "train, val and test": "chest_xray/val/ joins the training pictures; tested on is chest_xray/test/",
+        "training pictures alone": "set/training/ alone has labels: data.val_fraction",
+        "masks in class folders": "6 pictures are left out: a mask: masks/ lies beside images/",
+    }
+    assert any(note.startswith(reasons.get(name, "")) for note in [*layout.notes, ""])
+
+
+REFUSED: dict[str, tuple[list[str], str]] = {
+    "no folder": (drawn("{n}.jpg"), "fewer than two class folders: its pictures lie in no folder; arrange them as"),
+    "one folder": (drawn("set/cats/{n}.jpg"), "its pictures lie in set/cats/; arrange them"),
+    "one class in both": (drawn("{s}/cats/{n}.jpg", s=("train", "val")), "its pictures lie in train/cats/"),
+    "test pictures alone": (drawn("test/{c}/{n}.jpg", c=AB), "in test/ only, which is named for test, and none to train"),
+    "val and test": (drawn("{s}/{c}/{n}.jpg", s=("val", "test"), c=AB), "look like versions or parts of one set"),
+    "images and labels": (drawn("{s}/{n}.jpg", s=("images", "pictures")), "look like versions or parts of one set"),
+    "folds": (drawn("{s}/{c}/{n}.jpg", s=("fold1", "fold2"), c=AB), "fold1/, fold2/ look like versions or parts"),
+    "original and augmented": (
+        drawn("{s}/{c}/{n}.jpg", s=("Original Images", "Augmented Images"), c=AB), "look like versions or parts"),
+    "versions by other names": (
+        drawn("{s}/{c}/{n}.jpg", s=("site a", "site b"), c=AB),
+        "site a/, site b/ hold folders of the same names (ants, bees)"),
+    "two sets": (
+        drawn("{t}/{s}/{c}/{n}.jpg", t="xy", s=("train", "val"), c=AB), "splits in several places (x/, y/)"),
+    "two sets by name": (
+        drawn("{t}_{s}/{c}/{n}.jpg", t=("color", "grey"), s=("train", "test"), c=AB), "splits in several places"),
+    "half of the classes": (
+        drawn("ants/{s}/{n}.jpg", s=("train", "val")) + drawn("bees/{n}.jpg"),
+        "ants/train/ and ants/val/ for its split, but 3 of its 9 pictures lie beside them (bees/)"),
+    "one class not split": (
+        drawn("{c}/{s}/{n}.jpg", c=AB, s=("train", "val")) + drawn("wasps/{n}.jpg"), "but not inside wasps/"),
+    "more beside the split": (
+        drawn("{s}/{c}/{n}.jpg", s=("train", "val", "extra"), c=AB), "but 6 of its 18 pictures lie beside them (extra/)"),
+    "a split beside other folders": (
+        drawn("train/{c}/{n}.jpg", c=AB) + drawn("readme_pictures/{n}.jpg"), "train/ is named for a split, but of the"),
+    "classes in the names": (drawn("{c}_{n}.jpg", c=AB), r"set data.labels to '(?P<label>.+?)[ _.-]+\(?\d+\)?'"),
+    "classes in the names of a split": (
+        drawn("train/{c}.{n}.jpg", c=AB) + drawn("test1/{n}.jpg"), "the names of 6 pictures may have them (ants, bees)"),
+    "classes after numbers": (drawn("{n}-{c}.png", c=AB), r"data.labels to '\d+[ _.-]+(?P<label>[^\d]+)'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_clear_is_not_guessed(name: str) -> None:
+    files, sentence = REFUSED[name]
+    with pytest.raises(InputError) as caught:
+        lay_out(files)
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "splits", "read"),
+    [
+        (drawn("{s}/{c}/{n}.jpg", s=("old", "new"), c=AB), {"train": "old", "test": "new"}, {"train": ["old"], "val": ["new"]}),
+        (drawn("x/{s}/{c}/{n}.jpg", s=("fold1", "fold2", "fold3"), c=AB), {"train": ["fold[12]"], "val": ["x/fold3"]},
+         {"train": ["x/fold1", "x/fold2"], "val": ["x/fold3"]}),
+        (drawn("x/{s}/{c}/{n}.jpg", s=("first", "second"), c=AB), {"test": "second"},
+         {"train": ["train"], "val": ["x/second"]}),
+        (drawn("{c}/{s}/{n}.jpg", s=("a", "b"), c=AB), {"train": "a", "test": "b"},
+         {"train": ["ants/a", "bees/a"], "val": ["ants/b", "bees/b"]}),
+        (drawn("test/{c}/{n}.jpg", c=AB), {}, {}),
+        (drawn("{s}/{n}.jpg", s=("original", "augmented")), {}, {}),
+        (drawn("{s}/{c}/{n}.jpg", s=("site a", "site b"), c=AB), {}, {}),
+    ],
+)  # fmt: skip
+def test_splits_by_hand(files: list[str], splits: dict[str, Any], read: dict[str, list[str]]) -> None:
+    layout = lay_out(files, params(splits=splits))
+    assert layout.split == read
+    assert len(layout.places) == len(files)
+    if any("{c}" in name or "ants" in name for name in files) and "site a" not in files[0]:
+        assert {place.label for place in layout.places.values()} == {"ants", "bees"}
+
+
+def test_a_pattern_of_splits_that_matches_nothing() -> None:
+    with pytest.raises(InputError, match=r"data.splits.test: no folder with pictures is called 'tset'"):
+        lay_out(drawn("{s}/{c}/{n}.jpg", s=("train", "test"), c=AB), params(splits={"train": "train", "test": "tset"}))
+    with pytest.raises(InputError, match="train/ is matched for more than one split"):
+        lay_out(drawn("{s}/{c}/{n}.jpg", s=("train", "test"), c=AB), params(splits={"train": "tr*", "test": "t*"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "labels"),
+    [
+        ("labels.csv", "id,breed\n{0},ants\n{1},bees\n{2},ants\n{3},bees\n", "labels.csv"),
+        ("train.tsv", "weight\tfile\tclass\n1\t{0}.jpg\tants\n2\t{1}.jpg\tbees\n3\t{2}.jpg\tants\n4\t{3}.jpg\tbees\n", "train.tsv"),
+        ("labels.csv", "path;kind\nset\\{0}.jpg;ants\nset\\{1}.jpg;bees\nset/{2}.jpg;ants\nset/{3}.jpg;bees\n", "labels.csv"),
+        ("metadata.jsonl", '{"file_name": "{0}.jpg", "label": "ants"}\n{"file_name": "{1}.jpg", "label": "bees"}\n'
+         '{"file_name": "{2}.jpg", "label": "ants"}\n{"file_name": "{3}.jpg", "label": "bees"}\n', "metadata.jsonl"),
+        ("list.txt", "set/{0}.jpg ants\nset/{1}.jpg bees\nset/{2}.jpg ants\nset/{3}.jpg bees\n", "list.txt"),
+        ("a.csv", "a,b,c,d\nx,{0},ants,1\nx,{1},bees,1\ny,{2},ants,1\ny,{3},bees,1\n", {"table": "a.csv", "file": "b", "label": "c"}),
+    ],
+)  # fmt: skip
+def test_tables_of_labels(tmp_path: Path, name: str, content: str, labels: Any) -> None:
+    names = ["0a", "1b", "2c", "3d"]
+    for number, one in enumerate(names):
+        content = content.replace(f"{{{number}}}", one)
+    files = [f"set/{one}.jpg" for one in names]
+    layout = lay_out(files, params(labels=labels), {f"set/{name}": content}, tmp_path)
+    assert [place.label for _, place in sorted(layout.places.items())] == ["ants", "bees", "ants", "bees"]
+    assert f"labels: 4 of 4 pictures have one in set/{name}" in layout.notes
+    # Without data.labels, the refusal says what to set.
+    if isinstance(labels, str):
+        with pytest.raises(InputError, match=f"for 4 of the pictures: set data.labels to set/{name}"):
+            lay_out(files, DATA, {f"set/{name}": content}, tmp_path)
+
+
+def test_what_a_table_and_the_pictures_lack(tmp_path: Path) -> None:
+    table = "id,label,split\n0,ants,train\n1,bees,train\n2,ants,test\n3,bees,test\n9,bees,train\n5,,train\n"
+    layout = lay_out([f"{n}.png" for n in range(6)], params(labels="t.csv"), {"t.csv": table}, tmp_path)
+    assert {str(path): place.split for path, place in layout.places.items()} == {
+        "0.png": "train", "1.png": "train", "2.png": "val", "3.png": "val"}  # fmt: skip
+    assert layout.left_out == {PurePosixPath("4.png"): "without a label", PurePosixPath("5.png"): "without a label"}
+    assert "t.csv: 1 rows name no picture of the set (9)" in layout.notes
+
+
+def test_a_table_for_each_split(tmp_path: Path) -> None:
+    files = [f"{split}/{n}.png" for split in ("train", "test") for n in range(4)]
+    table = "file,label\n0.png,ants\n1.png,bees\n2.png,ants\n3.png,bees\n"
+    tables = {"train_labels.csv": table, "test_labels.csv": table.replace("0.png,ants", "0.png,bees")}
+    layout = lay_out(files, params(labels=["train_labels.csv", "test_labels.csv"]), tables, tmp_path)
+    assert {str(path): (place.split, place.label) for path, place in layout.places.items() if path.stem == "0"} == {
+        "train/0.png": ("train", "ants"), "test/0.png": ("val", "bees")}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("labels", "tables", "sentence"),
+    [
+        ("lables.csv", {"labels.csv": "a,b\n"}, "the set has no such table; did you mean 'labels.csv'? there are: labels.csv"),
+        ("labels.csv", {"labels.csv": "id,label\nx,a\ny,b\n"}, "no column of labels.csv (id, label) has values that are"),
+        ({"table": "t.csv", "label": "breeds"}, {"t.csv": "id,breed\n0,a\n1,b\n"}, "data.labels.label is 'breeds', but t.csv"),
+        ("t.csv", {"t.csv": "id,a,b\n0,x,1\n1,y,2\n2,x,1\n3,y,2\n"}, "which column has the labels is not clear (of a, b any"),
+        ("t.csv", {"t.csv": "id,label\n0,a/b\n1,c\n2,a/b\n3,c\n"}, "the label 'a/b' of t.csv cannot be a folder's name"),
+        ("t.csv", {"t.csv": "id,label\n0,a\n1,c\n0,c\n3,c\n"}, "gives 0.png the label 'c', and another row 'a'"),
+        (r"(?P<label>x)\d", {}, "which matches no picture's name, such as that of '0.png'"),
+        (r"(?P<label>x", {}, "which is no regular expression: "),
+        (r"(?P<lable>x)", {}, "which has no group (?P<label>...)"),
+    ],
+)  # fmt: skip
+def test_labels_that_cannot_be_read(tmp_path: Path, labels: Any, tables: dict[str, str], sentence: str) -> None:
+    with pytest.raises(InputError) as caught:
+        lay_out([f"{n}.png" for n in range(4)], params(labels=labels), tables, tmp_path)
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "files", "labels"),
+    [
+        (r"(?P<label>.+)_\d+", drawn("pets/great_{c}_{n}.jpg", c=AB), {"great_ants", "great_bees"}),
+        (r"(?P<label>[a-z]+)\..*", drawn("{c}.{n}.jpg", c=AB), {"ants", "bees"}),
+        (r"(?P<label>[a-z]+)/left/\d", drawn("{s}/{c}/left/{n}.jpg", s=("v1", "v2"), c=AB), {"ants", "bees"}),
+        (r"(?P<split>train|test)_(?P<label>[a-z]+)\d", drawn("{s}_{c}{n}.jpg", s=("train", "test"), c=AB), {"ants", "bees"}),
+    ],
+)  # fmt: skip
+def test_labels_in_names(pattern: str, files: list[str], labels: set[str]) -> None:
+    layout = lay_out(files, params(labels=pattern))
+    assert {place.label for place in layout.places.values()} == labels
+    assert layout.places.keys() == {PurePosixPath(name) for name in files}
+    assert bool(layout.split) == ("split" in pattern)
+
+
+def test_include_and_exclude_match_folders_and_say_when_they_do_not() -> None:
+    paths = [PurePosixPath(name) for name in drawn("set/{k}/{c}/{n}.jpg", k=("color", "grey"), c=AB)]
+    left = choose(paths, ["color"], ["bees", "*0.jpg"])
+    assert {str(path) for path in paths if path not in left} == {"set/color/ants/1.jpg", "set/color/ants/2.jpg"}
+    assert choose(paths, ["set/color/ants"], []).keys() == {p for p in paths if "color/ants" not in str(p)}
+    with pytest.raises(InputError, match=r"data.include: no file or folder of the set matches 'colour'; did you mean 'color'"):  # fmt: skip
+        choose(paths, ["colour"], [])
+
+
+NAMES = st.sampled_from(
+    ["train", "test", "val", "Training", "seg_test", "cats", "dogs", "cats_train", "images", "masks", "fold1", "a", "b"]
+)
+FILES = st.sampled_from(["0.jpg", "1.jpg", "cat.0.png", "x_1", "notes.txt", "labels.csv"])
+PATHS = st.builds(lambda folders, file: "/".join((*folders, file)), st.lists(NAMES, max_size=3), FILES)
+
+
+@given(tree=st.sets(PATHS, min_size=1, max_size=24), seed=st.integers(0, 99))
+def test_any_tree(tree: set[str], seed: int) -> None:
+    """Every picture is placed or left out with a reason, once; no class is made up; and order changes nothing."""
+    names = sorted(tree)
+    read: Callable[[list[str]], Layout] = lay_out
+    try:
+        layout = read(names)
+    except InputError:
+        layout = None
+    random.Random(seed).shuffle(names)
+    if layout is None:
+        with pytest.raises(InputError):
+            read(names)
+        return
+    assert read(names) == layout
+    assert list(read(names).places) == list(layout.places)
+    pictures = {PurePosixPath(name) for name in names if picture_like(PurePosixPath(name))}
+    assert layout.places.keys() | layout.left_out.keys() == pictures
+    assert not layout.places.keys() & layout.left_out.keys()
+    parts = {part for name in names for part in name.split("/")[:-1]}
+    for path, place in layout.places.items():
+        assert any(place.label in part for part in parts)
+        assert place.name.name == path.name
+    assert len({(p.split, p.label, p.name) for p in layout.places.values()}) == len(layout.places)
+    assert not TABLES & {path.suffix for path in layout.places}
