@@ -129,7 +129,7 @@ def _lay_out(zipped: Archive, data: Data, folder: Path) -> tuple[dict[PurePosixP
         if member.irregular or suffix in ARCHIVES:
             left_out[member.path] = member.irregular or "an archive inside the set"
         elif not picture_like(member.path):
-            left_out[member.path] = "a table" if suffix in TABLES else "not a picture"
+            left_out[member.path] = "not a picture"
         else:
             pictures.append(member.path)
 
@@ -231,7 +231,7 @@ def _check_missed(
     max_fraction: float,
 ) -> None:
     """Refuse a set of which too many files should have been pictures of a class, and are not."""
-    asked = ("hidden", "excluded", "not in data.include", "a table", "without a label", "a mask", "in none")
+    asked = ("hidden", "excluded", "not in data.include", "without a label", "a mask", "in none")
     missed = [
         member.path
         for member in members

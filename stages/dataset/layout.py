@@ -263,7 +263,9 @@ def _decide(
         else:
             left_out[path] = "without a label" if one and not one.label else "in none of the splits"
     for reason, n in sorted(Counter(left_out.values()).items()):
-        notes.append(f"{n} pictures are left out: {reason} ({_examples(left_out, reason)})")
+        notes.append(
+            f"{n} {'picture is' if n == 1 else 'pictures are'} left out: {reason} ({_examples(left_out, reason)})"
+        )
     if twins := _twins(list(places)):
         notes.append(twins)
     sources: dict[str, set[str]] = {split: set() for split in SPLITS if split in written.values()}

@@ -336,3 +336,8 @@ def test_any_tree(tree: set[str], seed: int) -> None:
         assert place.name.name == path.name
     assert len({(p.split, p.label, p.name) for p in layout.places.values()}) == len(layout.places)
     assert not TABLES & {path.suffix for path in layout.places}
+
+
+def test_each_layout_stands_on_its_page() -> None:
+    rows = (ROOT / "docs/sets.md").read_text(encoding="utf-8").splitlines()
+    assert {row.split("|")[1].strip() for row in rows if row.startswith("| ") and row.count("|") == 5} - {"layout"} == LAYOUTS.keys()

@@ -69,7 +69,7 @@ def test_what_is_no_picture_is_left_out_with_its_reason(tmp_path: Path) -> None:
     reasons = {Path(left["file"]).name: left["reason"] for left in summary["left_out"]}
     assert reasons.pop("cut.jpg").startswith("cannot be decoded: ")
     assert reasons == {
-        "notes.txt": "a table",
+        "notes.txt": "not a picture",
         ".DS_Store": "hidden",
         "._a.jpg": "hidden",
         "imageNotFound.gif": "excluded by data.exclude (imageNotFound.*)",
@@ -110,8 +110,14 @@ def broken(tmp_path: Path, name: str) -> Path:
         ("crc", "Bad CRC-32 for file 'set/train/dots/000.jpg'"),
         ("one class", "fewer than two class folders: its pictures lie in set/train/dots/"),
         ("other classes", "train and val have different classes .rings in one only."),
-        ("excluded class", "no file in the set's set/train/rings/ is a picture that is used: 'imageNotFound.gif' is exc"),
-        ("empty class", "no file of the class 'rings' in train is a picture that can be decoded; 'set/train/rings/a.jpg'"),
+        (
+            "excluded class",
+            "no file in the set's set/train/rings/ is a picture that is used: 'imageNotFound.gif' is exc",
+        ),
+        (
+            "empty class",
+            "no file of the class 'rings' in train is a picture that can be decoded; 'set/train/rings/a.jpg'",
+        ),
         ("set/train/../../../outside.jpg", "unsafe name"),
         ("set/train/dots/..\\..\\outside.jpg", "unsafe name"),
         ("set/train/dots/C:outside.jpg", "unsafe name"),
@@ -147,13 +153,13 @@ def test_class_folders_without_a_split(tmp_path: Path) -> None:
         "val": {"pictures": 4, "classes": {"dots": 2, "lines": 2}},
         "split": {"val_fraction": 0.2, "val_seed": 0},
         "train_copies": 8,
-        "notes": ["1 pictures are left out: in no class folder (a/set/stray.png)"],
+        "notes": ["1 picture is left out: in no class folder (a/set/stray.png)"],
         "files": {"all": 27, "used": 20, "left_out": 7},
         "left_out": [
             {"file": "__MACOSX/a/set/dots/._0.png", "reason": "hidden"},
-            {"file": "a/readme.txt", "reason": "a table"},
+            {"file": "a/readme.txt", "reason": "not a picture"},
             {"file": "a/set/dots/.DS_Store", "reason": "hidden"},
-            {"file": "a/set/dots/notes.txt", "reason": "a table"},
+            {"file": "a/set/dots/notes.txt", "reason": "not a picture"},
             {"file": "a/set/labels/1.xml", "reason": "not a picture"},
             {"file": "a/set/readme.md", "reason": "not a picture"},
             {"file": "a/set/stray.png", "reason": "in no class folder"},
