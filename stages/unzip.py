@@ -15,6 +15,7 @@ from stages.dataset.splitting import choose_val
 from stages.files.atomic import replacing
 from stages.files.json_files import write_json
 from stages.pictures import decoding
+from stages.pictures.levels import Extent, common_levels, write_levels
 from stages.program.errors import InputError
 from stages.program.params import Data, load_params
 from stages.program.progress import progress
@@ -35,6 +36,7 @@ class Candidate:
     problem: str | None = None  # why the file is left out
     missed: bool = False  # whether it counts for data.max_bad_fraction then
     sha256: str = ""
+    extent: Extent | None = None  # of a picture of more than 8 bits
 
     def leave_out(self, reason: str) -> None:
         """Leave the file out as no picture; it is missed if its name says that it should have been one."""
@@ -52,6 +54,11 @@ def main() -> None:
         print(f"of val, {copies} are in train, too, byte for byte: they do not test what was learnt")
     if copies := summary.get("train_copies"):
         print(f"of train, {copies} are copies of others: what is held out of it may have been trained on")
+    if levels := summary.get("levels"):
+        print(
+            f"{levels['pictures']} pictures have more than 8 bits: black is {levels['black']} and white "
+            f"{levels['white']}, in all of them"
+        )
     for left in summary["left_out"]:
         print(f"left out: {left['file']}: {left['reason']}")
 
@@ -65,7 +72,8 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
     Returns:
         {"train": {"pictures": n, "classes": {class: n, ...}}, "val": ..., "left_out": [{"file", "reason"}, ...]},
         "split": {"val_fraction", "val_seed"} where the split was made here; and where there are copies, byte for byte,
-        "train_copies", their number in train, and "val_also_in_train".
+        "train_copies", their number in train, and "val_also_in_train"; and where pictures have more than 8 bits,
+        "levels": {"pictures": n, "black", "white"}, which `target`/levels.json has, too.
 
     Raises:
         InputError: not a zip, damaged, hostile, no classes, a class without pictures, or too many that are broken.
@@ -95,6 +103,11 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 file.replace(path)
         incoming.rmdir()
+        levels: dict[str, Any] = {}
+        if extents := [picture.extent for picture in pictures if picture.extent]:
+            common = common_levels(extents)
+            write_levels(temporary, common)
+            levels = {"levels": {"pictures": len(extents), **common.as_dict()}}
     in_train = Counter(picture.sha256 for picture in pictures if picture.split == "train")
     copies = {
         "train_copies": in_train.total() - len(in_train),
@@ -103,7 +116,7 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
     left_out = [{"file": str(c.member.path), "reason": c.problem} for c in candidates if c.problem is not None]
     choice = {} if folders.split else {"split": {"val_fraction": data.val_fraction, "val_seed": data.val_seed}}
     counts = {split: _count(pictures, split) for split in SPLITS}
-    return {**counts, **choice, **{name: n for name, n in copies.items() if n}, "left_out": left_out}
+    return {**counts, **choice, **{name: n for name, n in copies.items() if n}, **levels, "left_out": left_out}
 
 
 def _candidates(members: Sequence[Member], folders: ClassFolders, exclude: Sequence[str]) -> Iterator[Candidate]:
@@ -137,7 +150,8 @@ def _extract(zipped: Archive, wanted: Sequence[Candidate], folder: Path) -> list
 
     def extract(candidate: Candidate, file: Path) -> None:
         candidate.sha256 = zipped.extract(candidate.member, file)
-        if reason := decoding.problem(file):
+        reason, candidate.extent = decoding.examine(file)
+        if reason:
             candidate.leave_out(reason)
             file.unlink()
 
