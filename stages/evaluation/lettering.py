@@ -54,6 +54,8 @@ def pieces(text: str) -> list[tuple[Font, str]]:
         InputError: the packages with the fonts are not installed, and the text needs them.
 
     """
+    if text.isascii() and text.isprintable():
+        return [(OWN, text)]
     fonts: list[Font | None] = []
     for character in text:
         joins = fonts and unicodedata.category(character) in {"Mn", "Mc", "Me", "Cf"}
