@@ -11,6 +11,7 @@ from stages.files.card import Card
 from stages.files.stored_split import write_names
 from stages.model.encoding import Decoded, pooled_encoder, store
 from stages.model.ranks import join_process_group
+from stages.pictures.levels import read_levels
 from stages.program.launch import launched
 from stages.program.params import load_params
 from stages.program.running import run
@@ -24,7 +25,11 @@ def main() -> None:
     weights = Card.read(Path("data/weights"))
     seed, views = params.features.seed, params.features.views
     classes = tuple(sorted(folder.name for folder in Path("data/images/train").iterdir()))
-    card = replace(weights, precision=params.precision, views={"seed": seed, **views.model_dump()}, classes=classes)
+    preprocessing = replace(weights.preprocessing, levels=read_levels(Path("data/images")))
+    card = replace(
+        weights, preprocessing=preprocessing, precision=params.precision,
+        views={"seed": seed, **views.model_dump()}, classes=classes,
+    )  # fmt: skip
     layers = [name for name in card.layers if name != "head"]
     with join_process_group() as ranks, ranks.replacing(Path("data/features")) as target:
         names: dict[str, list[str]] = {}

@@ -15,6 +15,7 @@ from stages.dataset.suffixes import ARCHIVES, TABLES, picture_like
 from stages.files.atomic import replacing
 from stages.files.json_files import write_json
 from stages.pictures import decoding
+from stages.pictures.levels import Extent, common_levels, write_levels
 from stages.program.errors import InputError
 from stages.program.params import Data, load_params
 from stages.program.progress import progress
@@ -35,6 +36,7 @@ class Picture:
     split: str  # "" until it is chosen, where the set has no split
     problem: str = ""  # why it cannot be decoded
     sha256: str = ""
+    extent: Extent | None = None  # of a picture of more than 8 bits
 
 
 def main() -> None:
@@ -52,6 +54,11 @@ def main() -> None:
         print(f"of val, {copies} are in train, too, byte for byte: they do not test what was learnt")
     if copies := summary.get("train_copies"):
         print(f"of train, {copies} are copies of others: what is held out of it may have been trained on")
+    if levels := summary.get("levels"):
+        print(
+            f"{levels['pictures']} pictures have more than 8 bits: black is {levels['black']} and white "
+            f"{levels['white']}, in all of them"
+        )
     for left in summary["left_out"][:PRINTED]:
         print(f"left out: {left['file']}: {left['reason']}")
     if len(summary["left_out"]) > PRINTED:
@@ -70,8 +77,9 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
     Returns:
         {"train": {"pictures": n, "classes": {class: n, ...}}, "val": ...}; "split", the folders of the set that each
         was read from, or {"val_fraction", "val_seed"} where the split was made here; where there are copies, byte for
-        byte, "train_copies", their number in train, and "val_also_in_train"; "notes", sentences on what was decided;
-        "files": {"all", "used", "left_out"}; and "left_out": [{"file", "reason"}, ...], of each reason the first NAMED.
+        byte, "train_copies", their number in train, and "val_also_in_train"; where pictures have more than 8 bits,
+        "levels": {"pictures": n, "black", "white"}, which `target`/levels.json has, too; "notes", sentences on what
+        was decided; "files": {"all", "used", "left_out"}; and "left_out": [{"file", "reason"}, ...], of each reason the first NAMED.
 
     Raises:
         InputError: not an archive, damaged, hostile, no classes, a class without pictures, or too many broken ones.
@@ -103,7 +111,12 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 file.replace(path)
         incoming.rmdir()
-        return _summary(zipped.members, usable, left_out, layout, data)
+        levels: dict[str, Any] = {}
+        if extents := [picture.extent for picture in usable if picture.extent]:
+            common = common_levels(extents)
+            write_levels(temporary, common)
+            levels = {"levels": {"pictures": len(extents), **common.as_dict()}}
+        return _counts(usable, layout, data) | levels | _accounts(zipped.members, usable, left_out, layout)
 
 
 def _lay_out(zipped: Archive, data: Data, folder: Path) -> tuple[dict[PurePosixPath, str], Layout]:
@@ -181,7 +194,8 @@ def _extract(zipped: Archive, pictures: Sequence[Picture], folder: Path) -> list
 
     def extract(picture: Picture, file: Path) -> None:
         picture.sha256 = zipped.extract(picture.member, file)
-        if reason := decoding.problem(file):
+        reason, picture.extent = decoding.examine(file)
+        if reason:
             picture.problem = reason
             file.unlink()
 
@@ -249,32 +263,31 @@ def _check_missed(
         )
 
 
-def _summary(
-    members: Sequence[Member],
-    pictures: Sequence[Picture],
-    left_out: Mapping[PurePosixPath, str],
-    layout: Layout,
-    data: Data,
-) -> dict[str, Any]:
+def _counts(pictures: Sequence[Picture], layout: Layout, data: Data) -> dict[str, Any]:
+    """Return how many pictures of each class are in each split, where the split comes from, and how many are copies."""
     in_train = Counter(picture.sha256 for picture in pictures if picture.split == "train")
     copies = {
         "train_copies": in_train.total() - len(in_train),
         "val_also_in_train": sum(picture.sha256 in in_train for picture in pictures if picture.split == "val"),
     }
-    counts = {split: _count(pictures, split) for split in SPLITS}
     made = {"val_fraction": data.val_fraction, "val_seed": data.val_seed}
+    counts = {split: _count(pictures, split) for split in SPLITS}
+    return {**counts, "split": layout.split or made, **{name: n for name, n in copies.items() if n}}
+
+
+def _accounts(
+    members: Sequence[Member], pictures: Sequence[Picture], left_out: Mapping[PurePosixPath, str], layout: Layout
+) -> dict[str, Any]:
+    """Return what was decided, and what became of every file."""
+    if len(pictures) + len(left_out) != len(members):
+        raise AssertionError("every file is used or left out")
     named: Counter[str] = Counter()
     first = []
     for path, reason in sorted(left_out.items()):
         named[reason] += 1
         if named[reason] <= NAMED:
             first.append({"file": str(path), "reason": reason})
-    if len(pictures) + len(left_out) != len(members):
-        raise AssertionError("every file is used or left out")
     return {
-        **counts,
-        "split": layout.split or made,
-        **{name: n for name, n in copies.items() if n},
         **({"notes": list(layout.notes)} if layout.notes else {}),
         "files": {"all": len(members), "used": len(pictures), "left_out": len(left_out)},
         "left_out": first,

@@ -1,7 +1,8 @@
 """Take the model elsewhere: `python -m tools.export --format onnx|pt2|safetensors`, one file and a card beside it.
 
 Every format says how to turn a picture into the network's input, as JSON metadata: `preprocessing` (sides in pixels,
-mean and standard deviation of RGB in [0, 1]) and `classes`. The exported networks (onnx, pt2) take float32 pictures
+mean and standard deviation of RGB in [0, 1]; `levels`, black and white of grey pictures of more than 8 bits, where the
+training pictures were such) and `classes`. The exported networks (onnx, pt2) take float32 pictures
 (n, 3, crop, crop) that are prepared so, and return float32 probabilities (n, classes), for any n.
 """
 
@@ -11,7 +12,6 @@ import argparse
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def export(model: Path, target: Path, format_name: str, pictures: Path) -> tuple
     whole = probabilities(network, card)
     with torch.inference_mode():
         expected = whole(batch).numpy()
-    contents = {"preprocessing": asdict(card.preprocessing), "classes": card.classes}
+    contents = {"preprocessing": card.preprocessing.as_dict(), "classes": card.classes}
     metadata = {key: json.dumps(content, ensure_ascii=False) for key, content in contents.items()}
     metadata |= {"architecture": card.architecture, "input": "RGB pictures, float32 (n, 3, crop, crop), normalised"}
     with replacing(target) as temporary:

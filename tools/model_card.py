@@ -72,9 +72,16 @@ def _hashed(path: Path) -> tuple[str, int, str]:
 def _input(preprocessing: Preprocessing) -> str:
     side, crop = preprocessing.resize, preprocessing.crop
     mean, std = list(preprocessing.mean), list(preprocessing.std)
+    levels = preprocessing.levels.as_dict() if preprocessing.levels else None
+    deep = (
+        f" Grey levels of more than 8 bits: {levels['black']} is 0 and {levels['white']} is 1, what lies outside is "
+        "clipped."
+        if levels
+        else ""
+    )
     return (
         f"RGB, the shorter side resized to {side} pixels ({preprocessing.interpolation}), of it the central "
-        f"{crop} x {crop} pixels, values in [0, 1] less {mean}, divided by {std}."
+        f"{crop} x {crop} pixels, values in [0, 1] less {mean}, divided by {std}.{deep}"
     )
 
 

@@ -17,15 +17,20 @@ from typing import Any
 from stages.files.atomic import replacing
 from stages.files.json_files import read_json
 from stages.files.listing import files_below
-from stages.files.predictions import Prediction, read_predictions
+from stages.files.predictions import PREDICTIONS, Prediction, read_predictions
 from stages.program.errors import InputError
 from stages.program.extras import need_packages
 from stages.program.params import load_params, parse_params, read_params
 from stages.program.running import run
+from tools.confusion import confused, draw_matrix
 from tools.model_card import cell, flatten
 from tools.up_to_date import check_up_to_date, dvc, output
 
 ROWS = 2000  # at most, of the table of predictions
+FEW = 25  # classes, up to which each has its cells and its curves in the plots
+CURVES = 10  # classes with curves where there are more
+TABLE, COMMENT_TABLE = 200, 50  # classes at most in the tables of the page and of the comment
+PAIRS = 20  # of classes that were confused, at most
 REPORTED = ("accuracy", "accuracy_low", "accuracy_high", "loss", "calibration_error", "macro_f1", "roc_auc")
 # Alternative text of the sheets of the stage `explain`.
 SHEETS = {
@@ -36,7 +41,7 @@ SHEETS = {
 }
 DARK = {"background": None, "style": {"guide-label": {"fill": "#ddd"}, "guide-title": {"fill": "#ddd"},
         "group-title": {"fill": "#ddd"}, "cell": {"stroke": "#555"}}, "axis": {"gridColor": "#444",
-        "domainColor": "#888", "tickColor": "#888"}, "title": {"color": "#eee"},
+        "domainColor": "#888", "tickColor": "#888"}, "title": {"color": "#eee", "subtitleColor": "#ddd"},
         "legend": {"symbolBaseFillColor": "#ddd"}}  # fmt: skip
 
 
@@ -87,6 +92,8 @@ def collect_content(against: str) -> dict[str, Any]:
     changed_metrics = dvc("metrics", "diff", "--json", against).get("metrics/evaluate.json", {})
     changed_params = dvc("params", "diff", "--json", against).get("params.yaml", {})
     rows = predictions()
+    classes = result["classes"]
+    many, worst = len(classes) > COMMENT_TABLE, sorted(classes, key=lambda name: (classes[name]["f1"], name))
     commit, content = output("git", "rev-parse", "HEAD"), read_params()
     return {
         "params": params,
@@ -96,7 +103,10 @@ def collect_content(against: str) -> dict[str, Any]:
         "metrics": [(name, result[name], changed_metrics.get(name, {})) for name in REPORTED if name in result],
         "settings": flatten(select_strategy(content, params.strategy)),
         "changed": [(name, change.get("old"), change.get("new")) for name, change in changed_params.items()],
-        "plots": plots(against if changed_metrics else None),
+        "plots": plots(against if changed_metrics else None, rows, worst),
+        "classes": {name: classes[name] for name in (worst[:TABLE] if len(classes) > TABLE else classes)},
+        "comment_classes": {name: classes[name] for name in (worst[:COMMENT_TABLE] if many else classes)},
+        "confused": confused(rows, PAIRS) if len(classes) > FEW else [],
         "sheets": sheets(rows),
         "rows": rows[:ROWS],
         "n_rows": len(rows),
@@ -168,21 +178,57 @@ def sheets(rows: Sequence[Prediction]) -> list[Picture]:
     return pictures
 
 
-def plots(against: str | None) -> list[Picture]:
-    """Return the plots that DVC draws of tables, with the tables of the commit `against` in them, if any."""
+def plots(against: str | None, rows: Sequence[Prediction], worst: Sequence[str]) -> list[Picture]:
+    """Return the plots that DVC draws of tables, with the tables of the commit `against` in them, if any.
+
+    Of many classes the confusion matrix is drawn of these `rows` alone, and only the first of the classes `worst` have
+    curves: a mark for each pair, or a thousand curves, would be megabytes in which nothing can be seen.
+    """
     with TemporaryDirectory() as folder:  # DVC writes pictures there
         command = ("diff", against) if against else ("show",)
         data = dvc("plots", *command, "--json", "--out", folder)["data"]
-    # Tables of single curves are left out: the plots that dvc.yaml names show them.
-    named = (drawings for name, drawings in data.items() if not name.startswith("metrics/train/plots/"))
-    return [draw_plot(drawing["content"]) for drawings in named for drawing in drawings if drawing["type"] == "vega"]
+    drawn = []
+    for name, drawings in data.items():
+        # Tables of single curves are left out: the plots that dvc.yaml names show them.
+        if name.startswith("metrics/train/plots/"):
+            continue
+        for spec in (drawing["content"] for drawing in drawings if drawing["type"] == "vega"):
+            if len(worst) > FEW and name == PREDICTIONS.as_posix():
+                drawn.append(draw_many(spec, rows, sorted(worst)))
+            else:
+                drawn.append(draw_plot(few_curves(spec, worst) if len(worst) > FEW else spec))
+    return drawn
+
+
+def draw_many(spec: Mapping[str, Any], rows: Sequence[Prediction], classes: Sequence[str]) -> Picture:
+    """Return a picture of the confusion matrix of many classes, in the place of DVC's plot."""
+    title = str(spec["title"]["text"])
+    pairs = "; ".join(f"true {true}, predicted {guess}: {n}" for true, guess, n in confused(rows, PAIRS))
+    words = (
+        f"{title}: {len(classes)} classes, {sum(row.right for row in rows)} of {len(rows)} right; most often {pairs}"
+    )
+    uris = [data_uri("image/png", draw_matrix(rows, classes, dark=dark)) for dark in (False, True)]
+    return Picture(title, words, *uris)
+
+
+def few_curves(spec: dict[str, Any], worst: Sequence[str]) -> dict[str, Any]:
+    """Return a plot without the curves of all classes but the first CURVES, and with a word on that, if it has such."""
+    values = spec["data"]["values"]
+    if "class" not in values[0]:
+        return spec
+    chosen = set(worst[:CURVES])
+    subtitle = f"the {CURVES} of {len(worst)} classes with the lowest F1"
+    return spec | {
+        "data": {"values": [value for value in values if value["class"] in chosen]},
+        "title": spec["title"] | {"subtitle": subtitle},
+    }
 
 
 def draw_plot(spec: dict[str, Any]) -> Picture:
     """Draw a Vega-Lite plot as SVG, on a light and on a dark background."""
     import vl_convert
 
-    title = str(spec.get("title", {}).get("text", ""))
+    title = ", ".join(str(spec["title"][part]) for part in ("text", "subtitle") if part in spec.get("title", {}))
     light = vl_convert.vegalite_to_svg(spec, config={"background": None})
     dark = vl_convert.vegalite_to_svg(spec, config=DARK)
     uris = [data_uri("image/svg+xml", svg.encode()) for svg in (light, dark)]

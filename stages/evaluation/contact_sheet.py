@@ -9,15 +9,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from stages.evaluation.lettering import width as width_of
+from stages.evaluation.lettering import write_text
 from stages.files.atomic import replacing
 
 SIDE = 152  # of each picture, pixels
 GAP, SEAM = 12, 3  # between tiles, and between the pictures of one, pixels
 LINE = 17  # height of a line of text, pixels
 LARGEST = 290_000  # bytes; sheets are kept in git
-FONT = ImageFont.load_default(size=13)  # Pillow's own, the same on every machine
 PAPER, INK, FAINT = (255, 255, 255), (30, 30, 30), (105, 105, 105)
 
 
@@ -35,11 +36,11 @@ def print_sheet(path: Path, title: str, tiles: Sequence[Tile], columns: int) -> 
     tile_width, tile_height = per_tile * (SIDE + SEAM) - SEAM, SIDE + 2 * LINE + 4
     columns = max(1, min(columns, len(tiles)))
     rows = -(-len(tiles) // columns)
-    width = max(GAP + columns * (tile_width + GAP), round(FONT.getlength(title)) + 2 * GAP)
+    width = max(GAP + columns * (tile_width + GAP), round(width_of(title)) + 2 * GAP)
     size = (width, 2 * GAP + LINE + rows * (tile_height + GAP))
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
-    pen.text((GAP, GAP), title, INK, FONT)
+    write_text(pen, (GAP, GAP), title, INK)
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
         x, y = GAP + column * (tile_width + GAP), 2 * GAP + LINE + row * (tile_height + GAP)
@@ -58,10 +59,10 @@ def _write_line(
     """Write a line of text, shortened in its middle where it is wider than `width`."""
     shortened = text
     for length in range(len(text), 0, -1):
-        if pen.textlength(shortened, FONT) <= width:
+        if width_of(shortened) <= width:
             break
         shortened = f"{text[: length // 2]}...{text[len(text) - (length - length // 2) :]}"
-    pen.text(position, shortened, ink, FONT)
+    write_text(pen, position, shortened, ink)
 
 
 def _jpeg(sheet: Image.Image) -> bytes:

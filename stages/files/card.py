@@ -18,11 +18,24 @@ NAME = "card.json"
 
 
 @dataclass(frozen=True)
+class Levels:
+    """What is black and what is white in grey pictures of more than 8 bits, as their files count."""
+
+    black: float
+    white: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Return both by name, whole numbers as integers: 4095, not 4095.0."""
+        return {name: int(level) if float(level).is_integer() else level for name, level in asdict(self).items()}
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """How the weights' makers prepared their evaluation pictures.
 
     `resize` is the shorter side after resizing and `crop` the side of the central square the network sees,
-    both in pixels; `mean` and `std` are those of the RGB channels, of values in [0, 1].
+    both in pixels; `mean` and `std` are those of the RGB channels, of values in [0, 1]. `levels` are those of the deep
+    pictures of the set that the network was trained on; None: it had none.
     """
 
     resize: int
@@ -30,6 +43,12 @@ class Preprocessing:
     interpolation: str  # bilinear | bicubic
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    levels: Levels | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all that is known, by name."""
+        known = {name: value for name, value in asdict(self).items() if value is not None}
+        return known | ({"levels": self.levels.as_dict()} if self.levels else {})
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -82,7 +101,8 @@ class Card:
 
     def write(self, folder: Path) -> None:
         """Write the card into a folder; what is not known is left out."""
-        write_json(folder / NAME, {key: value for key, value in asdict(self).items() if value not in (None, "", ())})
+        content = asdict(self) | {"preprocessing": self.preprocessing.as_dict()}
+        write_json(folder / NAME, {key: value for key, value in content.items() if value not in (None, "", ())})
 
     @property
     def head(self) -> str:

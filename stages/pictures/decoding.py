@@ -7,17 +7,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, ImageChops, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from stages.files.card import Preprocessing
+from stages.files.card import Levels, Preprocessing
+from stages.files.kinds import WEB_PAGE, kind_of, read_start
+from stages.pictures.levels import Extent, common_levels, extent, to_8_bits
+from stages.program.errors import InputError
+from stages.program.extras import need_packages
 from stages.program.threads import cores, in_order
 
 # Only these: Pillow's other formats start programs (EPS) or hold no pictures to train on.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM")
 LARGE = 8_000_000  # pixels; larger pictures are decoded one at a time, so that memory does not grow with the cores
 _large = Lock()
 AHEAD = 256  # pictures; enough to go on decoding while PyTorch is imported
@@ -28,49 +31,88 @@ Image.core.set_block_size(64 << 20)  # type: ignore[attr-defined]
 MAX_PIXELS = 100_000_000  # a larger picture is refused before it is decoded
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # beyond this Pillow warns, beyond twice as many it refuses
 warnings.filterwarnings("ignore", module="PIL")  # a picture with an unreadable tag is still used
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # of each picture: there is a thread for each core already
+
+DNG_VERSION, SUBFILE_TYPE, SUBFILES, REDUCED = 50706, 254, 330, 1  # tags of TIFF, and what the second may say
+HEIC = "a HEIC picture"
+DECODED = {"a JPEG", "a PNG", "a WebP picture", "a BMP", "a GIF", "a TIFF", "an AVIF picture", "a JPEG 2000 picture",
+           "a PNM picture", HEIC}  # fmt: skip
+EXPORT = "not a picture of pixels: export it as PNG"
+CONVERT = "which is not read: convert it to PNG or TIFF"
+# What to do about a file that is no picture that is read, after its kind's name.
+ADVICE = {
+    "an SVG drawing": EXPORT,
+    "a PDF": EXPORT,
+    "an EPS or PostScript file": EXPORT,
+    "a Photoshop document": "which is not read: export it as PNG or TIFF",
+    "a JPEG XL picture": CONVERT,
+    "a DICOM file": CONVERT,
+    "a NIfTI volume": "which is not read: export its slices as PNG or TIFF",
+    "a NumPy array": "which is not read: save it as TIFF",
+    "a Git LFS pointer": "the picture itself was not fetched: `git lfs pull`",
+    WEB_PAGE: "not a picture: fetch the picture that it shows",
+}
 
 
 def problem(path: Path) -> str | None:
-    """Return why a file cannot be used as a picture, or None where it can.
+    """Return why a file cannot be used as a picture, or None where it can."""
+    return examine(path)[0]
+
+
+def examine(path: Path) -> tuple[str | None, Extent | None]:
+    """Return why a file cannot be used as a picture, or None where it can; and the extent of one of more than 8 bits.
 
     The decoder reads the whole file, at an eighth of its size where JPEG allows that, and the picture is made upright
     RGB as in `square`, so that a file that passes here does not fail there.
     """
     try:
-        with _upright(path, 1):
-            return None
-    except UnidentifiedImageError:
-        return "not a picture"
+        with _upright(path, 1) as picture:
+            found = extent(np.asarray(picture)) if _is_deep(picture) else None
+            _rgb(picture, None).close()
+            return None, found
+    except InputError as error:
+        return str(error), None
     except Image.DecompressionBombError:
-        return f"more than {MAX_PIXELS} pixels"
+        return f"more than {MAX_PIXELS} pixels", None
     except Exception as error:
         reason = getattr(error, "strerror", None) or error
-        return f"cannot be decoded: {' '.join(str(reason).split()) or type(error).__name__}"
+        return f"cannot be decoded: {' '.join(str(reason).split()) or type(error).__name__}", None
 
 
 def square(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Decode a picture and return its central square, (resize, resize, 3) RGB.
 
     The pixels are, to one grey level, those of resizing the shorter side to `resize` and cropping the centre, without
-    computing the rest. A JPEG is decoded at the smallest scale that is still at least twice the target.
+    computing the rest. A JPEG is decoded at the smallest scale that is still at least twice the target. Levels of more
+    than 8 bits are scaled from the set's black and white, or from the picture's own where the set has none.
+
+    Raises:
+        InputError: not a picture that is read; it says what it is.
+
     """
     side = preprocessing.resize
-    with _upright(path, 2 * side) as upright:
-        width, height = upright.size
-        # The size and the corner that torchvision's Resize and CenterCrop give, then the crop's box in the original.
-        shorter = min(width, height)
-        resized_width, resized_height = int(side * width / shorter), int(side * height / shorter)
-        left, top = round((resized_width - side) / 2), round((resized_height - side) / 2)
-        scale_x, scale_y = width / resized_width, height / resized_height
-        box = (left * scale_x, top * scale_y, min((left + side) * scale_x, width), min((top + side) * scale_y, height))
-        resampling = Image.Resampling[preprocessing.interpolation.upper()]
-        return np.asarray(upright.resize((side, side), resampling, box=box))
+    try:
+        with _upright(path, 2 * side) as picture, closing(_rgb(picture, preprocessing.levels)) as upright:
+            return np.asarray(_central_square(upright, side, preprocessing.interpolation))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _central_square(upright: Image.Image, side: int, interpolation: str) -> Image.Image:
+    width, height = upright.size
+    # The size and the corner that torchvision's Resize and CenterCrop give, then the crop's box in the original.
+    shorter = min(width, height)
+    resized_width, resized_height = int(side * width / shorter), int(side * height / shorter)
+    left, top = round((resized_width - side) / 2), round((resized_height - side) / 2)
+    scale_x, scale_y = width / resized_width, height / resized_height
+    box = (left * scale_x, top * scale_y, min((left + side) * scale_x, width), min((top + side) * scale_y, height))
+    return upright.resize((side, side), Image.Resampling[interpolation.upper()], box=box)
 
 
 @contextmanager
 def _upright(path: Path, min_side: int) -> Iterator[Image.Image]:
-    """Yield the first frame as RGB, turned as its tags say; a JPEG at a scale with sides of at least `min_side`."""
-    with Image.open(path, formats=FORMATS) as picture:
+    """Yield the first frame, or page, turned as its tags say; a JPEG at a scale with sides of at least `min_side`."""
+    with _open(path) as picture:
         # A progressive JPEG is held in full whatever the scale it is decoded at.
         full_size = picture.width * picture.height if picture.info.get("progressive") else 0
         picture.draft("RGB", (min_side, min_side))
@@ -79,14 +121,76 @@ def _upright(path: Path, min_side: int) -> Iterator[Image.Image]:
             picture.load()
             with suppress(Exception):  # unreadable tags turn nothing
                 ImageOps.exif_transpose(picture, in_place=True)
-            with closing(_rgb(picture)) as upright:
-                yield upright
+            yield picture
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    """Convert any mode to RGB: transparent pixels become white, and more than 8 bits are scaled to 8."""
-    if picture.mode in {"I", "F"} or picture.mode.startswith("I;16"):
-        picture = Image.fromarray(_scale_to_8_bits(np.asarray(picture)))
+def _open(path: Path) -> Image.Image:
+    """Open a picture, whose header is read and its size checked.
+
+    Raises:
+        InputError: it is none that is read; it says what it is, and what to do.
+
+    """
+    try:
+        picture = Image.open(path, formats=FORMATS)
+    except UnidentifiedImageError:
+        kind = kind_of(read_start(path))
+        if kind != HEIC:
+            raise InputError(_refusal(kind)) from None
+        _register_heic()
+        try:
+            return Image.open(path, formats=("HEIF",))
+        except UnidentifiedImageError:
+            raise InputError(f"{HEIC}, but damaged") from None
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        kind = kind_of(read_start(path)) or ""
+        if "raw" in kind or _is_raw(picture):
+            picture.close()
+            raise InputError(_refusal(kind if "raw" in kind else "a camera's raw picture"))
+    return picture
+
+
+def _refusal(kind: str | None) -> str:
+    """Return why a file of a kind that is not decoded is no picture, and what to do."""
+    if kind is None or kind == "an empty file":
+        return kind or "not a picture"
+    if kind in DECODED:
+        return f"{kind}, but damaged"
+    if "raw picture" in kind:
+        return f"{kind}, which is not read: develop it to TIFF or JPEG"
+    return f"{kind}, {ADVICE.get(kind, 'not a picture')}"
+
+
+def _is_raw(picture: TiffImagePlugin.TiffImageFile) -> bool:
+    """Whether a TIFF is a camera's raw picture, whose first page is a thumbnail: DNG, NEF, ARW and their like."""
+    tags = picture.tag_v2
+    return DNG_VERSION in tags or (SUBFILES in tags and bool(tags.get(SUBFILE_TYPE, 0) & REDUCED))
+
+
+def _register_heic() -> None:
+    """Let Pillow read HEIC: the picture itself, and not the thumbnail in it."""
+    need_packages("heic", "pillow_heif", what=HEIC)
+    import pillow_heif
+
+    pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
+
+
+def _is_deep(picture: Image.Image) -> bool:
+    """Whether its grey levels have more than 8 bits."""
+    return picture.mode in {"I", "F"} or picture.mode.startswith("I;16")
+
+
+def _rgb(picture: Image.Image, levels: Levels | None) -> Image.Image:
+    """Convert any mode to RGB: transparent pixels become white, and more than 8 bits are scaled to 8.
+
+    Args:
+        picture: of any mode.
+        levels: black and white of a deep picture; None: its own.
+
+    """
+    if _is_deep(picture):
+        grey = np.asarray(picture)
+        picture = Image.fromarray(to_8_bits(grey, levels or common_levels([extent(grey)])))
     elif picture.mode == "CMYK" and picture.format == "JPEG" and "adobe" not in picture.info:
         picture = ImageChops.invert(picture)  # Pillow reads every CMYK JPEG as Adobe's, which are stored inverted
     if not picture.has_transparency_data:
@@ -95,25 +199,6 @@ def _rgb(picture: Image.Image) -> Image.Image:
     background = Image.new("RGB", picture.size, "white")
     background.paste(layer, mask=layer)
     return background
-
-
-def _scale_to_8_bits(grey: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale grey levels to 0 ... 255.
-
-    For 16-bit integers, white is 65535. For larger integers and floats there is no convention: white is 1, 255 or
-    65535, the first that no pixel exceeds, or else the largest pixel. Black is 0, or the smallest pixel where that is
-    negative.
-    """
-    if grey.dtype.itemsize == 2:
-        return (grey >> 8).astype(np.uint8)
-    levels = grey.astype(np.float32)
-    np.nan_to_num(levels, copy=False, posinf=0.0, neginf=0.0)
-    largest, black = float(levels.max()), min(float(levels.min()), 0.0)
-    white = next((white for white in (1.0, 255.0, 65535.0) if largest <= white and not black), largest)
-    levels -= black
-    levels *= 255 / (white - black or 1.0)
-    np.rint(levels, out=levels)
-    return np.clip(levels, 0, 255, out=levels).astype(np.uint8)
 
 
 def decode_batches(

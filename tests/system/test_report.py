@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import base64
 import csv
+import json
 import re
 import shlex
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
+from PIL import Image
 
-from stages.files.predictions import Prediction
+from stages.evaluation.metrics import metrics
+from stages.evaluation.plots import write_plots
+from stages.files.json_files import write_json
+from stages.files.predictions import Prediction, read_predictions, write_predictions
 from stages.program.params import read_params
 from tests.conftest import Checkout, built_checkout, contents
 from tools import report
@@ -82,6 +90,60 @@ def test_names_cannot_break_out(tmp_path: Path, copied: Checkout, monkeypatch: p
     assert "<script>alert" not in (tmp_path / "index.html").read_text()
     comment = (tmp_path / "report.md").read_text()
     assert "| &lt;script&gt;alert(1)&lt;/script&gt;\\|x | a\\|b | &lt;b&gt; | 0.500000 |" in comment
+
+
+def pretend(folder: Path, n_classes: int, per_class: int) -> list[str]:
+    """Write the metrics that so many classes would have, without training; return the classes' names."""
+    classes = [f"вид {number:04} 猫" for number in range(n_classes)]
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(n_classes), per_class)
+    probabilities = random.random((len(labels), n_classes))
+    right = random.random(len(labels)) < 0.7
+    chosen = np.where(right, labels, random.integers(n_classes, size=len(labels)))
+    probabilities[np.arange(len(labels)), chosen] += n_classes / 2
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    names = [f"{classes[label]}/{number}.jpg" for number, label in enumerate(labels)]
+    write_json(folder / "metrics/evaluate.json", metrics(labels, probabilities, classes))
+    write_predictions(folder / "metrics/predictions.csv", names, labels, probabilities, classes)
+    write_plots(folder / "metrics/plots", labels, probabilities, classes)
+    data = json.loads((folder / "metrics/data.json").read_text())
+    write_json(folder / "metrics/data.json", data | {"train": {"classes": dict.fromkeys(classes, 5)}})
+    return classes
+
+
+def test_a_thousand_classes(copied: Checkout) -> None:
+    need_report()
+    classes = pretend(copied.folder, 1000, 3)
+    copied.dvc("commit", "--force", "--quiet")
+    copied.tool("report")
+    page = copied.folder / "report/index.html"
+    assert page.stat().st_size < 3_000_000, "bytes; 10 million would do"
+    text = page.read_text()
+    assert len(re.findall(r"<img [^>]*>", text)) == 9
+    assert "Only the 200 of 1000 classes with the lowest F1; metrics/evaluate.json has all." in text
+    assert "Only the first 2000 of 3000: mistakes, then the least confident; metrics/predictions.csv has all." in text
+    assert (
+        len(re.findall("the 10 of 1000 classes with the lowest F1", text)) == 2
+    )  # of ROC, and of precision and recall
+    worst = min(copied.json("metrics/evaluate.json")["classes"].values(), key=lambda scores: scores["f1"])
+    assert f"<td>{worst['f1']:.4f}</td>" in text
+    (matrix,) = re.findall(r'<source [^>]*srcset="data:image/png;base64,([^"]*)"', text)
+    with Image.open(BytesIO(base64.b64decode(matrix))) as picture:
+        assert min(picture.size) > len(classes)
+    comment = page.with_name("report.md").read_text()
+    assert "Only the 50 of 1000 classes with the lowest F1; metrics/evaluate.json has all." in comment
+    assert len(comment) < 65536  # characters, as many as GitHub takes
+
+
+def test_a_few_classes_have_their_numbers_in_the_plot(page: Path, finished: Checkout) -> None:
+    drawings = [
+        base64.b64decode(content).decode()
+        for content in re.findall(r'<img src="data:image/svg\+xml;base64,([^"]*)"', page.read_text())
+    ]
+    (confusion,) = (drawing for drawing in drawings if "Confusion matrix" in drawing)
+    rows = read_predictions(finished.folder / "metrics/predictions.csv")
+    counts = {str(n) for n in Counter((row.true, row.predicted) for row in rows).values()}
+    assert counts <= set(re.findall(r">(\d+)</text>", confusion))
 
 
 def test_before_the_first_run_a_sentence(checkout: Checkout) -> None:

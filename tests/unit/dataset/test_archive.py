@@ -281,8 +281,8 @@ def broken_pictures() -> dict[str, tuple[bytes, str]]:
     Image.new("1", (20_000, 6_000)).save(bomb, "PNG")
     return {
         "cut.jpg": (jpeg[: len(jpeg) // 2], "cannot be decoded: image file is truncated"),
-        "zero.jpg": (b"", "not a picture"),
-        "text.png": (b"<html>404</html>", "not a picture"),
+        "zero.jpg": (b"", "an empty file"),
+        "text.png": (b"<html>404</html>", "a web page (HTML), not a picture"),
         "bomb.png": (bomb.getvalue(), "more than 100000000 pixels"),
         "crc.png": (encoded("PNG")[:60] + b"\xff" + encoded("PNG")[61:], "cannot be decoded: "),
     }
@@ -311,6 +311,9 @@ def test_too_many_broken_pictures(archive: Path) -> None:
         add(archive, f"set/val/dots/{name}", b"x")  # these do not count
     sentence = refused(archive)
     assert "5 of 17 pictures cannot be used, more than data.max_bad_fraction (0.1) allows: " in sentence
-    assert "'set/train/dots/zero.jpg' (not a picture), 'set/train/dots/text.png' (not a picture), ...; " in sentence
+    assert (
+        "'set/train/dots/zero.jpg' (an empty file), 'set/train/dots/text.png' (a web page (HTML), not a picture: "
+        in sentence
+    )
     summary = unzip(archive, archive.parent / "images", DATA.model_copy(update={"max_bad_fraction": 0.3}))
     assert len(summary["left_out"]) == 10

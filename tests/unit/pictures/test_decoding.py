@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, TiffImagePlugin
 from torchvision.transforms import v2
 
-from stages.files.card import Preprocessing
+from stages.files.card import Levels, Preprocessing
 from stages.model import catalogue
 from stages.pictures import decoding
+from stages.pictures.levels import Extent
+from stages.program.errors import InputError
 from tests.conftest import ROOT, draw, smooth
 
 SMALL = Preprocessing(resize=32, crop=28, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -57,6 +63,8 @@ def assert_close(seen: NDArray[np.int64], *colours: Colour, within: int = 2) -> 
         ("a.gif", "P", 2), ("a.png", "P", 2), ("a.bmp", "P", 2), ("a.tif", "P", 2),
         ("a.png", "RGBA", 2), ("a.tif", "RGBA", 2), ("a.webp", "RGBA", 16),
         ("a.jpg", "CMYK", 12), ("a.tif", "CMYK", 2),
+        ("a.avif", "RGB", 16), ("a.avif", "RGBA", 16), ("a.jp2", "RGB", 2), ("a.jp2", "RGBA", 2), ("a.j2k", "RGB", 2),
+        ("a.ppm", "RGB", 2),
     ],
 )  # fmt: skip
 def test_colours_are_kept(tmp_path: Path, name: str, mode: str, within: int) -> None:
@@ -89,7 +97,7 @@ def test_a_cmyk_jpeg_without_adobes_mark_is_not_inverted(tmp_path: Path) -> None
     assert_close(corners(tmp_path / "a.jpg"), RED, GREEN, BLUE, WHITE, within=12)
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tif"])
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tif", "a.jp2"])
 def test_what_is_transparent_is_white(tmp_path: Path, name: str) -> None:
     picture = quarters(mode="RGBA")
     picture.paste((*RED, 0), (0, 0, 32, 32))
@@ -117,19 +125,20 @@ def test_transparency_of_palettes_greys_and_single_colours(tmp_path: Path) -> No
 
 
 def test_grey_and_black_and_white(tmp_path: Path) -> None:
-    for name in ("l.jpg", "l.png", "l.webp", "l.tif", "l.bmp", "l.gif"):
+    for name in ("l.jpg", "l.png", "l.webp", "l.tif", "l.bmp", "l.gif", "l.avif", "l.jp2", "l.pgm"):
         Image.new("L", (50, 70), 128).save(tmp_path / name)
         assert_close(corners(tmp_path / name), GREY, within=3)
     bits = Image.new("1", (64, 64), 0)
     bits.paste(1, (0, 0, 32, 32))
-    for name in ("1.png", "1.tif", "1.bmp"):
+    for name in ("1.png", "1.tif", "1.bmp", "1.pbm"):
         bits.save(tmp_path / name)
         assert_close(corners(tmp_path / name), WHITE, (0, 0, 0), (0, 0, 0), (0, 0, 0))
 
 
 DEEP: list[tuple[str, str, float, float]] = [  # file, type, darkest quarter and brightest quarter
     ("a.png", "<u2", 0, 65535), ("a.tif", "<u2", 0, 65535), ("a.tif", ">u2", 0, 65535),
-    ("a.tif", "<i4", 0, 65535), ("a.tif", "<i4", 0, 255), ("a.tif", "<i4", 0, 2_000_000), ("a.tif", "<i4", -500, 500),
+    ("a.png", "<u2", 0, 4095), ("a.tif", "<u2", 0, 16383), ("a.jp2", "<u2", 0, 1023), ("a.pgm", "<u2", 0, 65535),
+    ("a.tif", "<i4", 0, 65535), ("a.tif", "<i4", 0, 255), ("a.tif", "<i4", 0, 2_000_000), ("a.tif", "<i4", -500, 511),
     ("a.tif", "<f4", 0, 1), ("a.tif", "<f4", 0, 255), ("a.tif", "<f4", -1, 1), ("a.tif", "<f4", 0, 1e6),
 ]  # fmt: skip
 
@@ -142,7 +151,25 @@ def test_more_than_8_bits_are_scaled_not_clipped(tmp_path: Path, name: str, kind
     picture.save(tmp_path / name)
     with Image.open(tmp_path / name) as saved:
         assert saved.mode in {"I;16", "I;16B", "I", "F"}
+        assert decoding.examine(tmp_path / name) == (None, Extent(low, high, np.dtype(kind).kind != "f"))
     assert_close(corners(tmp_path / name), (0,) * 3, (64,) * 3, GREY, WHITE, within=1)
+
+
+def test_one_white_for_a_set_and_what_lies_above_is_clipped(tmp_path: Path) -> None:
+    for number, level in enumerate((0, 819, 2048, 4095, 5000)):  # the brightest of 12 bits, and one of another camera
+        Image.fromarray(np.full((40, 40), level, np.uint16)).save(tmp_path / f"{number}.png")
+    twelve_bits = replace(SMALL, levels=Levels(0, 4095))
+    squares = [decoding.square(tmp_path / f"{number}.png", twelve_bits) for number in range(5)]
+    assert [int(square[0, 0, 0]) for square in squares] == [0, 51, 128, 255, 255]
+    draw(0, 0).save(tmp_path / "a.png")
+    plain = [decoding.square(tmp_path / "a.png", preprocessing) for preprocessing in (SMALL, twelve_bits)]
+    assert np.array_equal(plain[0], plain[1]), "8 bits are 8 bits"
+
+
+def test_grey_levels_in_text(tmp_path: Path) -> None:
+    rows = "0 " * 32 + "1024 " * 32 + "\n", "2048 " * 32 + "4095 " * 32 + "\n"
+    (tmp_path / "a.pgm").write_text("P2\n# by hand\n64 64\n4095\n" + rows[0] * 32 + rows[1] * 32)
+    assert_close(corners(tmp_path / "a.pgm"), (0,) * 3, (64,) * 3, GREY, WHITE, within=1)
 
 
 def test_floats_that_are_no_numbers(tmp_path: Path) -> None:
@@ -155,9 +182,6 @@ def test_floats_that_are_no_numbers(tmp_path: Path) -> None:
 
 def test_16_bit_colours(tmp_path: Path) -> None:
     # Pillow does not write these: one row of a PNG by hand, of the colour (65535, 32896, 0).
-    import struct
-    import zlib
-
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
@@ -226,11 +250,107 @@ def test_what_is_no_picture_says_why(tmp_path: Path) -> None:
     assert reasons.pop("cut.jpg", "").startswith("cannot be decoded: image file is truncated")  # type: ignore[union-attr]
     assert reasons == {
         "bomb.png": "more than 100000000 pixels",
-        "script.eps": "not a picture",
-        "empty.jpg": "not a picture",
-        "head.png": "not a picture",
+        "script.eps": "an EPS or PostScript file, not a picture of pixels: export it as PNG",
+        "empty.jpg": "an empty file",
+        "head.png": "a PNG, but damaged",
         "folder.jpg": "cannot be decoded: Is a directory",
     }
+
+
+def heic_file(brand: bytes = b"heic") -> bytes:
+    return b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic" + bytes(100)
+
+
+REFUSED = [  # the start of a file, and what is said of it
+    (b"<?xml version='1.0'?><svg xmlns='x'/>", "an SVG drawing, not a picture of pixels: export it as PNG"),
+    (b"%PDF-1.7\n", "a PDF, not a picture of pixels: export it as PNG"),
+    (b"8BPS\0\1", "a Photoshop document, which is not read: export it as PNG or TIFF"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture, which is not read: convert it to PNG or TIFF"),
+    (bytes(128) + b"DICM", "a DICOM file, which is not read: convert it to PNG or TIFF"),
+    (b"\0\0\0\x18ftypcrx ", "a Canon raw picture, which is not read: develop it to TIFF or JPEG"),
+    (b"II*\0\x10\0\0\0CR\2\0" + bytes(100), "a Canon raw picture, which is not read: develop it to TIFF or JPEG"),
+    (b"FUJIFILMCCD-RAW 0201", "a Fujifilm raw picture, which is not read: develop it to TIFF or JPEG"),
+    (b"\0\0\0\x18ftypisom", "an MP4 video, not a picture"),
+    (b"<!DOCTYPE html><title>404</title>", "a web page (HTML), not a picture: fetch the picture that it shows"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        "a Git LFS pointer, the picture itself was not fetched: `git lfs pull`"),
+    (b"PK\3\4", "a zip, not a picture"),
+    (b'{"error": 404}', "JSON, not a picture"),
+    (b"II*\0", "a TIFF, but damaged"),
+    (b"hello", "not a picture"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "reason"), REFUSED)
+def test_what_is_not_read_is_called_by_its_name(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert decoding.examine(tmp_path / "a.jpg") == (reason, None)
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'a.jpg'}: {reason}")):
+        decoding.square(tmp_path / "a.jpg", SMALL)
+
+
+def test_cameras_raw_pictures_are_no_thumbnails(tmp_path: Path) -> None:
+    reason = "a camera's raw picture, which is not read: develop it to TIFF or JPEG"
+    tags: dict[str, dict[int, object]] = {
+        "a.dng": {50706: bytes([1, 4, 0, 0])}, "a.nef": {254: 1, 330: 8}, "a.arw": {254: 1, 330: (8, 8)},
+        "pyramid.tif": {254: 0, 330: (8, 8)}, "preview.tif": {254: 1},
+    }  # fmt: skip
+    for name, values in tags.items():
+        info = TiffImagePlugin.ImageFileDirectory_v2()
+        for tag, value in values.items():
+            info[tag] = value
+        quarters().save(tmp_path / name, "TIFF", tiffinfo=info)
+    reasons = {path.name: decoding.problem(path) for path in tmp_path.iterdir()}
+    assert reasons == dict.fromkeys(("a.dng", "a.nef", "a.arw"), reason) | {"pyramid.tif": None, "preview.tif": None}
+
+
+def test_heic(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra `heic` is not installed")
+    pillow_heif.register_heif_opener()
+    quarters().save(tmp_path / "a.heic", quality=95)
+    quarters().save(tmp_path / "named.jpg", "HEIF", quality=95)
+    for name in ("a.heic", "named.jpg"):
+        assert_close(corners(tmp_path / name), RED, GREEN, BLUE, WHITE, within=20)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    TURNS[6](quarters((80, 64))).save(tmp_path / "turned.heic", exif=exif.tobytes(), quality=95)
+    assert_close(corners(tmp_path / "turned.heic"), RED, GREEN, BLUE, WHITE, within=20)
+    whole = (tmp_path / "a.heic").read_bytes()
+    (tmp_path / "cut.heic").write_bytes(whole[:-200])
+    (tmp_path / "start.heic").write_bytes(heic_file())
+    for name in ("cut.heic", "start.heic"):
+        assert decoding.problem(tmp_path / name) == "a HEIC picture, but damaged"
+    size = whole.index(b"ispe") + 8
+    (tmp_path / "bomb.heic").write_bytes(whole[:size] + struct.pack(">II", 20_000, 10_000) + whole[size + 8 :])
+    assert decoding.problem(tmp_path / "bomb.heic") == "more than 100000000 pixels"
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1"])
+def test_heic_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brand: bytes) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as where it is not installed
+    (tmp_path / "a.heic").write_bytes(heic_file(brand))
+    sentence = "a HEIC picture needs pillow_heif: pip install --editable '.[heic]'"
+    assert decoding.problem(tmp_path / "a.heic") == sentence
+
+
+def test_a_headers_size_is_checked_before_anything_is_decoded(tmp_path: Path) -> None:
+    def small(kind: str) -> bytes:
+        content = BytesIO()
+        quarters().save(content, kind)
+        return content.getvalue()
+
+    large = struct.pack(">II", 20_000, 10_000)
+    avif, jp2 = small("AVIF"), small("JPEG2000")
+    width, header, stream = avif.index(b"ispe") + 8, jp2.index(b"ihdr") + 4, jp2.index(b"\xff\x4f\xff\x51")
+    (tmp_path / "a.avif").write_bytes(avif[:width] + large + avif[width + 8 :])
+    (tmp_path / "a.jp2").write_bytes(jp2[:header] + large + jp2[header + 8 :])
+    (tmp_path / "a.j2k").write_bytes(jp2[stream : stream + 8] + large + jp2[stream + 16 :])
+    (tmp_path / "a.ppm").write_bytes(b"P6\n20000 10000\n255\n")
+    for path in tmp_path.iterdir():
+        assert decoding.problem(path) == "more than 100000000 pixels", path
+    # One that is small by its box, and large inside.
+    (tmp_path / "lie.jp2").write_bytes(jp2[: stream + 8] + struct.pack(">II", 60_000, 60_000) + jp2[stream + 16 :])
+    assert (decoding.problem(tmp_path / "lie.jp2") or "").startswith("cannot be decoded: broken data stream")
 
 
 # Not by getrusage: what starts as a copy of a large process has that one's peak there.

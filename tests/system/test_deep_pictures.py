@@ -1,0 +1,96 @@
+"""Sets of more than 8 bits, from the zip to a prediction: one white for all that look at them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from stages import evaluate, explain, unzip
+from stages.files.card import Card, Levels
+from stages.program.params import load_params
+from tests.conftest import ROOT, write_zip
+from tests.small_run import run
+from tools import model_card
+from tools.predict import Prediction, predict
+
+CLASSES = {"dim": 600, "bright": 900}  # of 4095: in the upper 8 of 16 bits, 2 and 3
+
+
+def deep_picture(level: int, number: int) -> NDArray[np.float64]:
+    """A noisy picture of about one level, in which a few pixels are as bright as 12 bits can be, and a few black."""
+    random = np.random.default_rng((level, number))
+    grey = random.normal(level, 40, size=(80, 80)).clip(0, 4095).round()
+    grey[:2, :2], grey[2:4, :2] = 4000 + number, 0
+    return grey
+
+
+def deep_set(path: Path, kind: str, convert: Callable[[NDArray[np.float64]], NDArray[np.generic]]) -> Path:
+    with ZipFile(path, "w") as file:
+        for split, count in (("train", 6), ("val", 4)):
+            for name, level in CLASSES.items():
+                for number in range(count):
+                    content = BytesIO()
+                    grey = convert(deep_picture(level, number + 10 * (split == "val")))
+                    Image.fromarray(np.asarray(grey)).save(content, kind)
+                    file.writestr(f"{split}/{name}/{number}.{kind.lower()}", content.getvalue())
+    return path
+
+
+SETS: list[tuple[str, Callable[[NDArray[np.float64]], NDArray[np.generic]], Levels]] = [
+    ("PNG", lambda grey: grey.astype(np.uint16), Levels(0, 4095)),
+    ("TIFF", lambda grey: (grey * 16).astype(np.uint16), Levels(0, 65535)),
+    ("TIFF", lambda grey: (grey - 1024).astype(np.int32), Levels(-1024, 4095)),
+    ("TIFF", lambda grey: (grey / 4095).astype(np.float32), Levels(0, 1)),
+]
+
+
+@pytest.mark.parametrize(("kind", "convert", "levels"), SETS, ids=["12 bits", "16 bits", "signed", "floats"])
+def test_classes_that_differ_in_their_levels_alone(
+    in_tmp_path: Path,
+    kind: str,
+    convert: Callable[[NDArray[np.float64]], NDArray[np.generic]],
+    levels: Levels,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    Path("data/raw").mkdir(parents=True)
+    deep_set(Path("data/raw/dataset.zip"), kind, convert)
+    unzip.main()
+    data = json.loads(Path("metrics/data.json").read_text())
+    assert data["levels"] == {"pictures": 20} | levels.as_dict()
+    assert f"20 pictures have more than 8 bits: black is {levels.as_dict()['black']} and white" in (
+        capsys.readouterr().out
+    )
+
+    card = run("linear", {"n_splits": 2, "weight_decay": 0.01})
+    assert card.preprocessing.levels == levels
+    assert Card.read(Path("data/features")).preprocessing == card.preprocessing
+    evaluate.main()
+    assert json.loads(Path("metrics/evaluate.json").read_text())["accuracy"] == 1
+    rows = Path("metrics/predictions.csv").read_text().splitlines()[1:]
+    paths = [Path("data/images/val", row.partition(",")[0]) for row in rows]
+    for path, row, found in zip(paths, rows, predict(paths), strict=True):
+        assert isinstance(found, Prediction)
+        assert found.label == path.parent.name
+        assert found.probability == pytest.approx(float(row.split(",")[3]), abs=1e-4)
+    explain.main()
+    assert Path("metrics/pictures/samples.jpg").stat().st_size > 0
+    if kind == "PNG":
+        text = model_card.text(Path("data/model"), Path("data/model/model.safetensors"))
+        assert "Grey levels of more than 8 bits: 0 is 0 and 4095 is 1" in text
+
+
+def test_a_set_of_8_bits_says_nothing_of_levels(in_tmp_path: Path) -> None:
+    summary = unzip.unzip(
+        write_zip(Path("set.zip"), train=2, val=1), Path("images"), load_params(ROOT / "params.yaml").data
+    )
+    assert sorted(summary) == ["left_out", "train", "val"]
+    assert sorted(path.name for path in Path("images").iterdir()) == ["train", "val"]
