@@ -23,7 +23,7 @@ from stages.program.launch import launched
 from stages.program.params import GradientDescent, LbfgsHead, Params, load_params
 from stages.program.running import run
 from stages.training.cross_validation import choose_emphasis, cross_validate
-from stages.training.curves import CURVES, live_curves, log_epoch, summary, write_curve
+from stages.training.curves import CURVES, live_curves, log_epoch, summary, write_weight_decays
 from stages.training.design import Problem
 from stages.training.linear import calibrate, fit_head
 from stages.training.losses import cross_entropy
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def train_head(params: Params, strategy: LbfgsHead, split: StoredSplit, card: Card) -> tuple[Trained, Card]:
-    """Fit a linear head with the weight decay of the lowest cross-validated loss; curves are over weight decays.
+    """Fit a linear head with the weight decay of the lowest cross-validated loss.
 
     Returns:
         The network, and its card: it ends at the last layer whose pooled output the head takes.
@@ -104,17 +104,10 @@ def train_head(params: Params, strategy: LbfgsHead, split: StoredSplit, card: Ca
             f"cross-validated loss {score.holdout_loss:.4f}, accuracy {score.holdout_accuracy:.4f}"
         )
     chosen = {"weight_decay": best.weight_decay} | ({"depth_emphasis": emphasis} if len(tables) > 1 else {})
-    curves = {
-        "weight_decay": [score.weight_decay for score in scores],
-        "train/loss": [score.train_loss for score in scores],
-        "holdout/loss": [score.holdout_loss for score in scores],
-        "holdout/accuracy": [score.holdout_accuracy for score in scores],
-    }
     factor = calibrate(logits, split.labels) if strategy.loss == "hinge" else 1.0
     loss = float(cross_entropy(logits * np.float32(factor), split.labels)[0].mean())  # the same for every strategy
     with replacing(Path("metrics/train")) as folder:
-        for curve in (*curves, *CURVES):
-            write_curve(folder / f"plots/metrics/{curve}.tsv", curves.get(curve, []))
+        write_weight_decays(folder / "plots/metrics", [astuple(score) for score in scores])
         write_json(folder / "metrics.json", summary(chosen, loss, best.holdout_accuracy))
     head, _ = fit_head(problem, best.weight_decay)
     if strategy.loss == "hinge":

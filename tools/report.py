@@ -251,7 +251,9 @@ def describe_plot(title: str, spec: Mapping[str, Any]) -> str:
     series: dict[str, list[float]] = {}
     for value in values:
         group = ", ".join(str(value[key]) for key in ("rev", "filename", "class") if value.get(key))
-        for key, text in value.items():
+        # Where several columns of a table are drawn, DVC repeats the row for each, and says which it stands for.
+        drawn = {value["field"]: value["dvc_inferred_y_value"]} if "field" in value else value
+        for key, text in drawn.items():
             if key not in {"rev", "filename", "class", "point", "step"}:
                 series.setdefault(f"{group}: {key}", []).append(float(text))
     ranges = (

@@ -10,14 +10,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dvclive.live import Live
 
+PLOTS = Path("metrics/train/plots/metrics")
 CURVES = ("train/loss", "train/accuracy", "holdout/loss", "holdout/accuracy", "learning_rate")  # plotted by dvc.yaml
+WEIGHT_DECAYS = ("weight_decay", "train_loss", "holdout_loss", "holdout_accuracy")  # columns, plotted by dvc.yaml, too
 
 
-def write_curve(path: Path, points: Sequence[float]) -> None:
-    """Write a curve as DVCLive does; one that a solver does not have is an empty table, as of none DVC complains."""
+def write_weight_decays(folder: Path, scores: Sequence[Sequence[float]]) -> None:
+    """Write the tables of a head by lbfgs: a row for each weight decay, and no epochs.
+
+    A curve that a solver does not have is an empty table: of none DVC complains.
+
+    Args:
+        folder: of the tables.
+        scores: the numbers of WEIGHT_DECAYS for each.
+
+    """
+    for curve in CURVES:
+        _write_table(folder / f"{curve}.tsv", ("step", curve.rpartition("/")[2]), [])
+    _write_table(folder / "weight_decays.tsv", ("step", *WEIGHT_DECAYS), scores)
+
+
+def _write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
+    """Write numbered rows as DVCLive does."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [("step", path.stem), *((str(step), str(_rounded(point))) for step, point in enumerate(points))]
-    path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+    lines = [header, *([str(step), *(str(_rounded(value)) for value in row)] for step, row in enumerate(rows))]
+    path.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8")
 
 
 @contextmanager
@@ -30,6 +47,7 @@ def live_curves() -> Iterator[Live]:
     from dvclive.live import Live  # here, as a head takes less time than to import it
 
     live = Live("metrics/train", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
+    _write_table(PLOTS / "weight_decays.tsv", ("step", *WEIGHT_DECAYS), [])
     yield live
     live.end()  # type: ignore[no-untyped-call]
 

@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import safe_open
 
 from stages import evaluate, explain, unzip
 from stages.files.card import Card, Levels
+from stages.files.stored_split import StoredSplit
 from stages.program.params import load_params
 from tests.conftest import ROOT, write_zip
-from tests.small_run import run
+from tests.small_run import ONCE, run
 from tools import model_card
+from tools.export import export
 from tools.predict import Prediction, predict
 
 CLASSES = {"dim": 600, "bright": 900}  # of 4095: in the upper 8 of 16 bits, 2 and 3
@@ -86,6 +89,32 @@ def test_classes_that_differ_in_their_levels_alone(
     if kind == "PNG":
         text = model_card.text(Path("data/model"), Path("data/model/model.safetensors"))
         assert "Grey levels of more than 8 bits: 0 is 0 and 4095 is 1" in text
+        file = Path("model.safetensors")
+        export(Path("data/model"), file, "safetensors", Path("data/images/val"))
+        with safe_open(file, "pt") as exported:
+            assert json.loads(exported.metadata()["preprocessing"])["levels"] == {"black": 0, "white": 4095}
+
+
+def test_training_on_pixels_and_a_set_of_two_depths(in_tmp_path: Path) -> None:
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    Path("data/raw").mkdir(parents=True)
+    path = deep_set(Path("data/raw/dataset.zip"), "PNG", lambda grey: grey.astype(np.uint16))
+    with ZipFile(path, "a") as file:
+        for split, name in (("train", "plain.png"), ("val", "white.png")):
+            content = BytesIO()
+            plain = np.full((80, 80), 100, np.uint8) if split == "train" else np.full((80, 80), 16_383, np.uint16)
+            Image.fromarray(plain).save(content, "PNG")
+            file.writestr(f"{split}/dim/{name}", content.getvalue())
+    unzip.main()
+    # The one test picture of 14 bits has its say, and the one of 8 bits none.
+    assert json.loads(Path("metrics/data.json").read_text())["levels"] == {"pictures": 21, "black": 0, "white": 16_383}
+    card = run("finetune", ONCE | {"freeze": "pixels"})
+    assert card.preprocessing.levels == Levels(0, 16_383)
+    stored = StoredSplit(Path("data/inputs/train"))
+    middle = {name: float(np.median(stored.array("inputs")[number])) for number, name in enumerate(stored.names)}
+    assert middle.pop("dim/plain.png") == 100
+    expected = {"dim": 600 * 255 / 16_383, "bright": 900 * 255 / 16_383}
+    assert all(abs(level - expected[name.partition("/")[0]]) <= 1 for name, level in middle.items())
 
 
 def test_a_set_of_8_bits_says_nothing_of_levels(in_tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,7 @@ def test_from_a_zip_to_metrics_and_back(finished: Checkout, copied: Checkout) ->
     curves = checkout.folder / "metrics/train/plots/metrics"
     assert sorted(path.relative_to(curves).as_posix() for path in curves.rglob("*.tsv")) == [
         "holdout/accuracy.tsv", "holdout/loss.tsv", "learning_rate.tsv", "train/accuracy.tsv", "train/loss.tsv",
+        "weight_decays.tsv",
     ]  # fmt: skip
     trained = load_file(checkout.folder / "data/model/model.safetensors")
     assert not np.array_equal(trained["conv1.weight"], before["conv1.weight"])
@@ -136,14 +138,43 @@ def test_a_failure_is_one_sentence_and_leaves_no_output(copied: Checkout) -> Non
 def test_training_is_drawn_over_what_was_held_out(copied: Checkout) -> None:
     shown = json.loads(copied.dvc("plots", "show", "--json").strip().splitlines()[-1])
     assert "errors" not in shown
-    (loss,) = shown["data"]["Loss"]
-    assert {value["filename"] for value in loss["content"]["data"]["values"]} == {"train/loss.tsv", "holdout/loss.tsv"}
-    assert loss["content"]["title"]["text"] == "Loss, in training and held out"
+    (loss,) = shown["data"]["Loss by weight decay"]
+    assert {value["field"] for value in loss["content"]["data"]["values"]} == {"train_loss", "holdout_loss"}
+    assert loss["content"]["title"]["text"] == "Loss by weight decay, in training and held out"
+    assert loss["content"]["encoding"]["x"]["scale"] == {"type": "log"}
     curves = copied.folder / "metrics/train/plots/metrics"
     assert all((curves / f"{curve}.tsv").exists() for curve in CURVES)
-    assert shown["data"]["Learning rate"] == []  # the default solver has none
-    for name in ("Accuracy", "metrics/predictions.csv", "metrics/plots/reliability.csv"):
+    for name in ("Loss", "Accuracy", "Learning rate"):
+        assert shown["data"][name] == [], "the default solver has no epochs"
+    for name in ("Accuracy by weight decay", "metrics/predictions.csv", "metrics/plots/reliability.csv"):
         assert shown["data"][name][0]["content"]["data"]["values"], name
     assert [shown["data"][f"metrics/pictures/{name}.jpg"][0]["type"] for name in ("samples", "mistakes", "doubts")] == [
         "image"
     ] * 3
+
+
+def test_heads_and_epochs_are_drawn_over_each_other(copied: Checkout) -> None:
+    """What another head, and a training by epochs, would write beside what is committed."""
+    copied.commit("linear")
+    curves = copied.folder / "metrics/train/plots/metrics"
+    head, *rows = (curves / "weight_decays.tsv").read_text().splitlines(keepends=True)
+    (curves / "weight_decays.tsv").write_text(head + "".join(rows[:2]))
+    (curves / "holdout/loss.tsv").write_text("step\tloss\n0\t0.5\n1\t0.25\n")
+    shown = json.loads(copied.dvc("plots", "diff", "HEAD", "--json").strip().splitlines()[-1])
+    assert "errors" not in shown
+
+    def drawn(name: str) -> Counter[tuple[str, str]]:
+        (plot,) = shown["data"][name]
+        return Counter(
+            (value["rev"], value.get("field") or value.get("filename", ""))
+            for value in plot["content"]["data"]["values"]
+        )
+
+    n = len(rows)
+    assert n > 2
+    assert drawn("Loss by weight decay") == {
+        ("workspace", "train_loss"): 2, ("workspace", "holdout_loss"): 2,
+        ("HEAD", "train_loss"): n, ("HEAD", "holdout_loss"): n,
+    }  # fmt: skip
+    assert drawn("Accuracy by weight decay").total() == n + 2
+    assert drawn("Loss") == {("workspace", "holdout/loss.tsv"): 2}
