@@ -27,6 +27,7 @@ import torch
 from benchmarks import growth
 from benchmarks.checkout import ROOT, Checkout
 from stages.model.devices import has_bfloat16
+from stages.program.running import run
 from stages.program.threads import cores
 
 GRID = [
@@ -304,4 +305,4 @@ def machine() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

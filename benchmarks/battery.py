@@ -23,6 +23,7 @@ from scipy.stats import binomtest
 
 from benchmarks.__main__ import machine
 from benchmarks.checkout import ROOT, Checkout
+from stages.program import running
 
 TEXT = """\
 # The battery
@@ -168,4 +169,4 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)  # sets may have names that a console lacks

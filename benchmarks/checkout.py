@@ -35,7 +35,13 @@ class Checkout:
         """Run a command, which has to succeed, and return the seconds it took; what it printed is in `printed`."""
         started = time.perf_counter()
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            encoding="utf-8",
+            errors="backslashreplace",
+            check=False,
         )
         seconds = time.perf_counter() - started
         self.printed = done.stdout + done.stderr

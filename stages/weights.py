@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import re
 import warnings
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
+from torch.serialization import safe_globals
 
 from stages.files.atomic import replacing
 from stages.files.card import Card
 from stages.files.hashing import sha256_of
-from stages.model.catalogue import build, canonical, check_state, preprocessing, published
+from stages.files.kinds import kind_of, read_start
+from stages.model.catalogue import build, preprocessing, published
 from stages.model.chain import all_depths, module_names
+from stages.model.weights_in_file import Wanted, find_weights, tensors_in, wanted
 from stages.program.credentials import without_secrets
 from stages.program.errors import InputError
 from stages.program.interrupts import hold_interrupts
 from stages.program.params import Backbone, load_params
 from stages.program.running import run
+from stages.program.wording import unquoted
 from stages.sources.fetch import fetch, local_path
 
 MAX_GIB = 10  # that a server may send; torchvision's largest weights have 1.3
 RANDOM = re.compile("random(:(?P<seed>[0-9]{1,9}))?")  # of backbone.weights: drawn, not fetched
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+LISTED = 5  # parts of a file that are not used
 
 
 def main() -> None:
@@ -35,7 +40,12 @@ def main() -> None:
     drawn = RANDOM.fullmatch(block.weights[0]) if len(block.weights) == 1 else None
     torch.manual_seed(int(drawn["seed"] or 0) if drawn else 0)
     network = build(name, 1)
-    state, source = (network.state_dict(), {"init": drawn[0]}) if drawn else pretrained(block)
+    needed = wanted(network, name)
+    if drawn:
+        random = network.state_dict()
+        state, source = {key: random[key].contiguous() for key in needed.shapes}, {"init": drawn[0]}
+    else:
+        state, source = pretrained(block, needed)
     card = Card(
         name,
         module_names(network, name),
@@ -45,19 +55,18 @@ def main() -> None:
         weights=source.get("weights"),
         depths=all_depths(network, name),
     )
-    without_head = {key: value.contiguous() for key, value in state.items() if not key.startswith(f"{card.head}.")}
     with replacing(Path("data/weights")) as folder:
         folder.mkdir()
-        (folder / "weights.safetensors").write_bytes(save(without_head))
+        (folder / "weights.safetensors").write_bytes(save(state))
         card.write(folder)
-    print(f"{name}: {len(without_head)} tensors; {', '.join(f'{key} {value}' for key, value in source.items())}")
+    print(f"{name}: {len(state)} tensors; {', '.join(f'{key} {value}' for key, value in source.items())}")
 
 
-def pretrained(block: Backbone) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def pretrained(block: Backbone, needed: Wanted) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Fetch the weights that `backbone.weights` names.
 
     Returns:
-        Their state dict, checked against the architecture, and their origin: the sha256, and the published name if any.
+        The tensors that are needed, and their origin: the sha256, and the published name if any.
 
     """
     known = published(block.name)
@@ -73,74 +82,65 @@ def pretrained(block: Backbone) -> tuple[dict[str, torch.Tensor], dict[str, str]
     if not sha256 or not digest.startswith(sha256):
         digest, source = fetch(sources, file, sha256, param="backbone.weights", gib=MAX_GIB)
     try:
-        state = canonical(read(file, source), block.name)
-        check_state(state, block.name, f"backbone.weights ({without_secrets(source)})")
+        found = find_weights(read(file, source), needed, f"backbone.weights ({without_secrets(source)})")
     except InputError:
         file.unlink()
         raise
     if sha256 is None:
         file.unlink()
         print(f"any file was accepted; to pin this one, set backbone.sha256 to {digest}")
+    if found.prefix:
+        print(f"of the file, what lies under {unquoted(found.prefix.rstrip('.'))} was taken")
+    if found.beside:
+        parts = [f"{unquoted(part)} ({n} tensor{'s' * (n > 1)})" for part, n in found.beside.items()]
+        more = f" and {len(parts) - LISTED} more" if len(parts) > LISTED else ""
+        print(f"of the file, what {block.name} has no use for was left out: {', '.join(parts[:LISTED])}{more}")
     # Named by hash, not by source: another mirror or path should not make the later stages run again.
     matches = [name for name, entry in known.items() if entry.sha256 and digest.startswith(entry.sha256)]
-    return state, {"init": "pretrained", "sha256": digest} | ({"weights": matches[0]} if matches else {})
+    return found.state, {"init": "pretrained", "sha256": digest} | ({"weights": matches[0]} if matches else {})
 
 
 def read(file: Path, source: str) -> dict[str, torch.Tensor]:
-    """Read a state dict from safetensors, or from PyTorch's own format without running code from it.
+    """Read every tensor of safetensors, or of PyTorch's own format without running code from it.
 
-    The first bytes tell the format. The state dict may lie under "state_dict" or "model" in a checkpoint, and may be
-    that of a DataParallel ("module." before each name).
+    The first bytes tell the format.
 
     Returns:
-        Names to tensors on the CPU: float32, and the integers that count batch norm's batches.
+        The tensors on the CPU by name, those in nested dictionaries by all the keys that lead to them: see
+        `tensors_in`.
 
     Raises:
-        InputError: it is another file, is damaged, or holds more than tensors.
+        InputError: it is another file, is damaged, or holds objects that only running its code would make.
 
     """
     subject = f"backbone.weights ({without_secrets(source)})"
-    with file.open("rb") as opened:
-        start = opened.read(64)
-    safetensors = start[8:9] == b"{"
+    start = read_start(file)
+    # The length of a header in eight bytes, the highest of them 0 where it is sound, then the header, in JSON.
+    safetensors = start[8:9] == b"{" and any(byte in (0, 255) for byte in start[:8])
     if not safetensors and not start.startswith((b"PK\3\4", b"\x80")):  # a zip, or a pickle from before PyTorch 1.6
-        raise InputError(f"{subject} is no file of weights: it begins with {start[:16]!r}; check what it is")
+        kind = kind_of(start)
+        what = f"it is {kind}" if kind else f"it begins with {start[:16]!r}; check what it is"
+        raise InputError(f"{subject} is no file of weights: {what}")
     try:
-        with warnings.catch_warnings(), hold_interrupts("weights are being read"):
-            warnings.simplefilter("ignore")  # of kinds of tensors that are refused below
+        with warnings.catch_warnings(), hold_interrupts("weights are being read"), safe_globals([Namespace]):
+            warnings.simplefilter("ignore")  # of kinds of tensors that are refused where they would be used
             content: Any = load_file(file) if safetensors else torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # damaged bytes may raise almost any kind
+    except Exception as error:  # damaged bytes may raise almost any kind
         raise InputError(
-            f"{subject} is no file of weights that can be read safely: it is damaged or cut off, or holds more than "
-            "tensors; fetch it again, or save a model's state_dict()"
+            f"{subject} is no file of weights that can be read safely: {_what_is_wrong(str(error))}; fetch it again, "
+            "or save a model's state_dict()"
         ) from None
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(_is_name(key) and _is_whole(content[key]) for key in content):
-        raise InputError(f"{subject} holds no state dict (names to dense tensors); save model.state_dict()")
-    for key, tensor in content.items():
-        if tensor.dtype not in FLOATS and not key.endswith("num_batches_tracked"):
-            kind = str(tensor.dtype).removeprefix("torch.")
-            raise InputError(f"{subject} has {key} as {kind}, where floating-point numbers of 16 bits or more belong")
-    parallel = all(key.startswith("module.") for key in content)
-    return {
-        key.removeprefix("module.") if parallel else key: tensor.float() if tensor.dtype in FLOATS else tensor
-        for key, tensor in content.items()
-    }
+    return tensors_in(content)
 
 
-def _is_name(key: object) -> bool:
-    return isinstance(key, str) and key.isprintable()  # it may be quoted on a terminal
-
-
-def _is_whole(value: object) -> bool:
-    """Whether a value is a dense tensor on the CPU whose storage holds as many numbers as its shape says."""
-    return (
-        isinstance(value, torch.Tensor)
-        and (value.layout, value.device.type, value.is_quantized) == (torch.strided, "cpu", False)
-        and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
-    )
+def _what_is_wrong(error: str) -> str:
+    """Return why PyTorch's reader refuses a file, by its message."""
+    blocked = re.search(r"nsupported (?:global: )?GLOBAL ([\w.]{1,80})", error)
+    if blocked:
+        return f"it holds {blocked[1]}, where only tensors, numbers and text are read"
+    if "TorchScript" in error:
+        return "it is a TorchScript program"
+    return "it is damaged or cut off, or holds more than tensors"
 
 
 if __name__ == "__main__":

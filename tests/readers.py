@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from stages.files.card import Preprocessing
+from stages.model.weights_in_file import Naming, Wanted, find_weights
 from stages.pictures import decoding
 from stages.program.errors import InputError
 from stages.program.params import Params, load_params
@@ -16,6 +17,8 @@ from stages.weights import read
 from tests.conftest import ROOT
 
 DATA = load_params(ROOT / "params.yaml").data.model_copy(update={"max_bad_fraction": 0.9})
+TINY_SHAPES = {"a.weight": (2, 3), "a.running_mean": (2,), "a.num_batches_tracked": ()}
+TINY = Wanted("tiny", TINY_SHAPES, (Naming({key: key for key in TINY_SHAPES}, frozenset({"a"}), "head."),))
 SMALL = Preprocessing(resize=8, crop=8, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
@@ -77,12 +80,13 @@ def check_weights(file: Path) -> str:
     state: dict[str, torch.Tensor] = {}
     sentence = ""
     try:
-        state = read(file, "here")
+        state = find_weights(read(file, "here"), TINY, "backbone.weights (here)").state
     except InputError as error:
         sentence = str(error)
     assert sentence.isprintable()
+    assert sentence or state.keys() == TINY.shapes.keys()
     for key, tensor in state.items():
-        assert isinstance(key, str)
+        assert tensor.shape == TINY.shapes[key]
         assert tensor.dtype == torch.float32 or key.endswith("num_batches_tracked")
-        torch.isfinite(tensor).all()  # its memory is there
+        assert not tensor.is_floating_point() or torch.isfinite(tensor).all()
     return sentence.partition(")")[2]

@@ -11,6 +11,7 @@ from stages.files.card import Card, Preprocessing
 from stages.files.hashing import sha256_of
 from stages.files.json_files import read_json
 from stages.program.errors import InputError
+from stages.program.running import run
 from tools.up_to_date import check_up_to_date
 
 
@@ -128,5 +129,10 @@ def _limits(card: Card) -> str:
     )
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Print the model card of data/model."""
     print(text(Path("data/model"), Path("data/model/model.safetensors")), end="")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path, PurePosixPath
+from unicodedata import combining, east_asian_width
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from stages.pictures.views import evaluation_view
 from stages.program.errors import InputError
 from stages.program.running import run
 from stages.program.threads import in_order
-from stages.program.wording import one_line
+from stages.program.wording import one_line, unquoted
 
 BATCH = 32  # pictures
 
@@ -61,9 +62,8 @@ class Unreadable:
 def main() -> None:
     """Print the prediction for each picture that the command line or standard input names."""
     arguments = command_line()
-    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors=errors)  # file names may hold any bytes
+    if isinstance(sys.stdin, TextIOWrapper):  # file names may hold any bytes
+        sys.stdin.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
     model = Path(arguments.model)
     write = FORMATS[arguments.format](Card.read(model).classes)
     done = failed = 0
@@ -204,16 +204,29 @@ def batches(items: Iterable[Decoded]) -> Iterator[list[Decoded]]:
 
 def as_table(classes: Sequence[str]) -> Callable[[Prediction], None]:
     """Return a function that prints class, probability and file: the column of unknown width is the last."""
-    width = max(map(len, classes))
+    encoding = sys.stdout.encoding
+    # What the console lacks is printed with a backslash, which takes more columns; some letters take two, some none.
+    shown = {label: unquoted(label).encode(encoding, "backslashreplace").decode(encoding) for label in classes}
+    width = max(map(columns, shown.values()))
+    padded = {label: text + " " * (width - columns(text)) for label, text in shown.items()}
 
     def write(prediction: Prediction) -> None:
-        print(f"{prediction.label:{width}}  {prediction.probability:.3f}  {one_line(prediction.path)}")
+        print(f"{padded[prediction.label]}  {prediction.probability:.3f}  {one_line(prediction.path)}")
 
     return write
 
 
+def columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    return sum(0 if combining(letter) else 1 + (east_asian_width(letter) in "WF") for letter in text)
+
+
 def as_json(classes: Sequence[str]) -> Callable[[Prediction], None]:  # noqa: ARG001
-    """Return a function that prints an object a line, with every class's probability."""
+    """Return a function that prints an object a line, with every class's probability.
+
+    Where the console takes no UTF-8 every other letter than ASCII's is escaped as JSON does it.
+    """
+    escaped = not sys.stdout.encoding.lower().startswith("utf")
 
     def write(prediction: Prediction) -> None:
         probabilities = {label: round(p, 6) for label, p in prediction.probabilities.items()}
@@ -222,19 +235,31 @@ def as_json(classes: Sequence[str]) -> Callable[[Prediction], None]:  # noqa: AR
             "predicted": prediction.label,
             "probability": round(prediction.probability, 6),
         }
-        print(json.dumps(line | {"probabilities": probabilities}, ensure_ascii=False))
+        print(json.dumps(line | {"probabilities": probabilities}, ensure_ascii=escaped))
 
     return write
 
 
 def as_csv(classes: Sequence[str]) -> Callable[[Prediction], None]:
-    """Print a CSV header, and return a function that prints a row, with each class's probability in p_<class>."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(("picture", "predicted", "probability", *(f"p_{label}" for label in classes)))
+    """Print a CSV header, and return a function that prints a row, with each class's probability in p_<class>.
+
+    It is UTF-8 whatever the console takes: CSV has no way to escape a letter.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+    plain = csv.writer(sys.stdout, lineterminator="\n")
+    quoted = csv.writer(sys.stdout, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+
+    def write_row(*cells: str | float) -> None:
+        # Before Python 3.13 the writer quotes the end of a line that it writes, and no other, for which readers stop.
+        ends = any("\r" in cell for cell in cells if isinstance(cell, str))
+        (quoted if ends else plain).writerow(cells)
+
+    write_row("picture", "predicted", "probability", *(f"p_{label}" for label in classes))
 
     def write(prediction: Prediction) -> None:
         numbers = (prediction.probability, *prediction.probabilities.values())
-        writer.writerow((prediction.path, prediction.label, *(round(number, 6) for number in numbers)))
+        write_row(str(prediction.path), prediction.label, *(round(number, 6) for number in numbers))
 
     return write
 

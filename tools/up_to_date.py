@@ -51,7 +51,7 @@ def output(*command: str) -> str:
         InputError: it failed, with what it printed as an error.
 
     """
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="backslashreplace", check=False)
     if done.returncode:
         raise InputError(f"`{' '.join(command)}` failed: {' '.join(done.stderr.split())}")
     return done.stdout.strip()

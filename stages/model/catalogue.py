@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from stages.files.card import Preprocessing
@@ -49,32 +48,3 @@ def preprocessing(name: str, weights: Sequence[str]) -> Preprocessing:
     """
     known = published(name)
     return next((known[key] for key in weights if key in known), known["IMAGENET1K_V1"]).preprocessing
-
-
-def canonical(state: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
-    """Return a state dict with its tensors renamed as in `build(name)`."""
-    return family_of(name).canonical(state)
-
-
-def check_state(state: Mapping[str, torch.Tensor], name: str, source: str) -> None:
-    """Check that a state dict is that of the network `name`, with a head for any number of classes.
-
-    Raises:
-        InputError: a tensor is missing, surplus, of another shape or not finite; it names the first.
-
-    """
-    network = build(name, 1)  # not on the meta device, where drawing random weights needs PyTorch's compiler
-    expected = network.state_dict()
-    head = family_of(name).chain(network)["head"]
-    in_head = {key for key, module in network.named_modules() if module is head}
-    advice = "set backbone.name to what it is"
-    for key in sorted(expected.keys() - state.keys()):
-        raise InputError(f"{source} is not a {name}: it lacks {key} (and perhaps more); {advice}")
-    for key in sorted(state.keys() - expected.keys()):
-        raise InputError(f"{source} is not a {name}: {key} is none of its tensors; {advice}")
-    for key, tensor in state.items():
-        expected_shape, shape = tuple(expected[key].shape), tuple(tensor.shape)
-        if shape != expected_shape and key.rpartition(".")[0] not in in_head:
-            raise InputError(f"{source} is not a {name}: {key} has shape {shape}, not {expected_shape}; {advice}")
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise InputError(f"{source} is damaged: {key} holds NaN or infinity")

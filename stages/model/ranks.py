@@ -106,7 +106,7 @@ def join_process_group() -> Iterator[Ranks]:
         raise InputError(f"WORLD_SIZE is set, but not by torchrun: {error}; unset it, and set launch") from None
     ranks = Ranks(distributed.get_rank(), distributed.get_world_size())
     if ranks.rank:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     try:
         yield ranks
         distributed.destroy_process_group()

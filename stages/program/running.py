@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,7 +36,11 @@ def run(main: Callable[[], None], *, stage: bool = False, exclusive: bool = Fals
     # Read where PyTorch is imported: threads that wait for each other sleep. They would keep other work from the cores,
     # and other work would keep them from each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    _use_utf8_for_names()
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a console may lack letters of names: \u0436 is printed then
     try:
         if stage:
             _check_arguments(sys.argv[1:])
@@ -48,6 +53,10 @@ def run(main: Callable[[], None], *, stage: bool = False, exclusive: bool = Fals
     except BrokenPipeError:  # `predict ... | head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would report it once more at its end
         sys.exit(141)  # 128 + SIGPIPE: not 0, as what comes after was not done
+    except UnicodeEncodeError as error:
+        if error.encoding != sys.getfilesystemencoding() or error.encoding == "utf-8":
+            raise
+        _exit(1, program, f"names here are {error.encoding}, which {error.object!r} is not; set PYTHONUTF8=1")
     except OSError as error:
         location = f": {error.filename}" if error.filename else ""
         _exit(1, program, f"{error.strerror or error}{location}")
@@ -61,6 +70,18 @@ def run(main: Callable[[], None], *, stage: bool = False, exclusive: bool = Fals
         _exit(130, program, "interrupted; what was finished before is still there, run it again to go on")
     sys.stderr.flush()
     os._exit(0)  # all is written; Python would take half a second more to take PyTorch apart
+
+
+def _use_utf8_for_names() -> None:
+    """Start the program anew, in Python's UTF-8 mode, where names of files would have to be ASCII.
+
+    Python takes the C locale for UTF-8 by itself, unless it is told not to. Names come from zips, in any script. What
+    the console is sent stays as it was.
+    """
+    if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.environ.setdefault("PYTHONIOENCODING", "ascii")
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 @contextmanager

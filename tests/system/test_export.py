@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from safetensors import safe_open
 from stages.files.card import Preprocessing
 from stages.program.errors import InputError
 from stages.program.extras import need_packages
-from tests.conftest import Checkout, takes_long
+from tests.conftest import ROOT, Checkout, takes_long
 from tools import export
 from tools.predict import Prediction, predict
 
@@ -132,10 +133,19 @@ def test_what_a_file_may_be_called_and_who_may_read_it(copied: Checkout, tmp_pat
     assert (output / "model_card.md").exists()
 
 
-def test_dvc_and_gto_know_the_model(copied: Checkout, tmp_path: Path) -> None:
-    copied.commit("trained")
-    copied.run("gto", "register", "classifier", "--version", "v1.0.0")
+def test_the_model_that_was_made_last_is_the_one_that_is_registered(copied: Checkout, tmp_path: Path) -> None:
+    """The README's commands in their order, but with another head for its other strategy."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = next(block for block in re.findall(r"```console\n(.*?)```", readme, re.DOTALL) if "gto register" in block)
+    commands = [line for line in block.splitlines() if line.startswith(("git ", "dvc exp run ", "gto "))]
+    other = "dvc exp run -S strategies.linear.weight_decay=0.5 evaluate"
+    script = [other if line.startswith("dvc exp run -S strategy=finetune ") else line for line in commands]
+    assert script.count(other) == 1
+    file = copied.folder / "data/model/model.safetensors"
+    first = file.read_bytes()
+    copied.run("bash", "-ec", "\n".join(script))
+    last = file.read_bytes()
+    assert last != first
     assert "classifier" in copied.run("gto", "show")
-    copied.dvc("artifacts", "get", str(copied.folder), "classifier", "--out", str(tmp_path / "got"))
-    got = (tmp_path / "got/model.safetensors").read_bytes()
-    assert got == (copied.folder / "data/model/model.safetensors").read_bytes()
+    copied.dvc("artifacts", "get", str(copied.folder), "classifier", "--rev", "v0.0.1", "--out", str(tmp_path / "got"))
+    assert (tmp_path / "got/model.safetensors").read_bytes() == last

@@ -71,7 +71,7 @@ def test_a_network_that_ends_early_is_no_start(drawn_images: Path) -> None:
     run("svm", {"layers": "layer2", "n_splits": 2})
     shutil.move("data/model/model.safetensors", "lower.safetensors")
     set_params(Path("params.yaml"), {"strategy": "linear", "backbone.weights": "lower.safetensors"})
-    with pytest.raises(InputError, match="is not a resnet18: it lacks layer3.0.bn1.bias"):
+    with pytest.raises(InputError, match="is not a resnet18: it lacks layer3.0.conv1.weight"):
         main()
 
 

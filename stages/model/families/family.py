@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ from torch import nn
 
 from stages.files.card import Preprocessing
 
-State = Mapping[str, torch.Tensor]
 TINY = 1e-12  # added to variances: the gradient of a square root is infinite at 0
 
 
@@ -42,9 +41,9 @@ def last_layer_with_positions(layers: Sequence[str]) -> str:
     return [name for name in layers if name not in {"avgpool", "head"}][-1]
 
 
-def same_names(state: State) -> dict[str, torch.Tensor]:
-    """Return a state dict unchanged, since it is published under the names of the network's own tensors."""
-    return dict(state)
+def own_names(network: nn.Module) -> dict[str, str]:
+    """Return each tensor's name for itself, since the weights are published under the network's own names."""
+    return {key: key for key in network.state_dict()}
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Family:
             (that last, linear layer).
         published: returns the published weights of a network, by their names.
         packages: the packages it needs from the extra `offline`.
-        canonical: returns a published state dict with the names of the network's own tensors.
+        names_in_files: returns, for the name of each of a network's tensors, its name in the published weights.
         pooling: returns the module that turns the float32 output of any layer into one vector per picture.
         grad_cam_layer: returns, of the names of a chain, the layer whose output Grad-CAM uses.
 
@@ -71,7 +70,7 @@ class Family:
     chain: Callable[[Any], dict[str, nn.Module]]
     published: Callable[[str], dict[str, Published]]
     packages: tuple[str, ...] = ()
-    canonical: Callable[[State], dict[str, torch.Tensor]] = same_names
+    names_in_files: Callable[[Any], dict[str, str]] = own_names
     pooling: Callable[[], nn.Module] = MeanAndStd
     grad_cam_layer: Callable[[Sequence[str]], str] = last_layer_with_positions
 

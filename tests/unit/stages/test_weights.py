@@ -7,7 +7,9 @@ import json
 import pickle
 import struct
 import tarfile
+from argparse import Namespace
 from collections.abc import Callable
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 from torchvision import models
 
+from stages.model.catalogue import build
+from stages.model.weights_in_file import Wanted, wanted
 from stages.program.errors import InputError
 from stages.program.params import Backbone
 from stages.weights import pretrained
@@ -29,15 +33,20 @@ from tests.readers import check_weights
 State = dict[str, torch.Tensor]
 
 
-def block(path: Path, *, name: str = "resnet18", sha256: str | None = None) -> Backbone:
-    return Backbone(name=name, weights=[str(path)], sha256=sha256)
+@cache
+def needed(name: str) -> Wanted:
+    return wanted(build(name, 1), name)
+
+
+def fetched(path: Path, *, name: str = "resnet18", sha256: str | None = None) -> tuple[State, dict[str, str]]:
+    return pretrained(Backbone(name=name, weights=[str(path)], sha256=sha256), needed(name))
 
 
 def test_pth_and_safetensors(weights: Path, in_tmp_path: Path) -> None:
-    state, digest = pretrained(block(weights))
+    state, digest = fetched(weights)
     assert digest["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     save_file(state, in_tmp_path / "same.safetensors")
-    again, _ = pretrained(block(in_tmp_path / "same.safetensors"))
+    again, _ = fetched(in_tmp_path / "same.safetensors")
     assert state.keys() == again.keys()
     assert all(torch.equal(state[key], again[key]) for key in state)
     (in_tmp_path / "same.pth").write_bytes((in_tmp_path / "same.safetensors").read_bytes())
@@ -48,7 +57,7 @@ def test_pth_and_safetensors(weights: Path, in_tmp_path: Path) -> None:
     torch.save({key: value.double() for key, value in state.items()}, in_tmp_path / "double.pt")
     torch.save(state, in_tmp_path / "legacy.pt", _use_new_zipfile_serialization=False)
     for name in ("same.pth", "other.safetensors", "checkpoint.pt", "parallel.pt", "legacy.pt", "double.pt"):
-        same, _ = pretrained(block(in_tmp_path / name))
+        same, _ = fetched(in_tmp_path / name)
         assert same.keys() == state.keys()
         assert all(torch.equal(state[key], same[key]) for key in state)
         assert all(same[key].dtype == state[key].dtype for key in state if "num_batches" not in key)
@@ -68,7 +77,7 @@ def refused(folder: Path, content: bytes, name: str = "given.pth", **known: str)
     """Return the sentence, once the fetched copy is gone."""
     (folder / name).write_bytes(content)
     with pytest.raises(InputError) as caught:
-        pretrained(block(folder / name, **known))
+        fetched(folder / name, **known)
     assert list((folder / "data/raw").iterdir()) == []
     assert str(caught.value).isprintable()
     return str(caught.value)
@@ -77,22 +86,20 @@ def refused(folder: Path, content: bytes, name: str = "given.pth", **known: str)
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (without("layer1.0.conv1.weight"), "is not a resnet18: it lacks layer1.0.conv1.weight"),
-        (lambda state: state | {"extra": torch.zeros(1)}, "extra is none of its tensors"),
+        (without("layer1.0.conv1.weight"), "is not a resnet18: it lacks layer1.0.conv1.weight; set"),
         (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 3, 3)}, "conv1.weight has shape (64, 3, 3, 3)"),
-        (lambda state: {f"model.{key}": value for key, value in state.items()}, "it lacks bn1.bias"),
         (lambda state: list(state.values()), "holds no state dict"),
-        (lambda state: {"model": {"state_dict": state}}, "holds no state dict"),
-        (lambda state: {}, "it lacks bn1.bias"),
-        (lambda state: state | {"\x1b[2J": torch.zeros(1)}, "holds no state dict"),
-        (lambda state: dict(enumerate(state.values())), "holds no state dict"),
-        (lambda state: state | {"fc.bias": torch.zeros(1).expand(2**30, 2**20)}, "holds no state dict"),
-        (lambda state: state | {"fc.bias": torch.ones(9).to_sparse()}, "holds no state dict"),
-        (lambda state: state | {"fc.bias": torch.zeros(9, device="meta")}, "holds no state dict"),
-        (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 7, 7, dtype=torch.int64)}, "conv1.weight as int64"),
-        (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 7, 7).bool()}, "conv1.weight as bool"),
-        (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 7, 7).to(torch.float8_e5m2)}, "as float8_e5m2"),
-        (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 7, 7) * 1j}, "conv1.weight as complex64"),
+        (lambda state: {}, "holds no state dict"),
+        (lambda state: {"epoch": 3, "state_dict": {}}, "holds no state dict"),
+        (lambda state: dict(enumerate(state.values())), "it lacks conv1.weight (and 99 more); it begins with 0;"),
+        (lambda state: {f"\x1b[2J{key}": value for key, value in state.items()}, "nearest is '\\x1b[2Jconv1.weight'"),
+        (lambda state: state | {"bn1.bias": torch.zeros(1).expand(64)}, "bn1.bias is no dense tensor"),
+        (lambda state: state | {"bn1.bias": torch.ones(64).to_sparse()}, "bn1.bias is no dense tensor"),
+        (lambda state: state | {"bn1.bias": torch.zeros(64, device="meta")}, "bn1.bias is no dense tensor"),
+        (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 7, 7, dtype=torch.int64)}, "conv1.weight is int64"),
+        (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 7, 7).bool()}, "conv1.weight is bool"),
+        (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 7, 7).to(torch.float8_e5m2)}, "is float8_e5m2"),
+        (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 7, 7) * 1j}, "conv1.weight is complex64"),
         (lambda state: state | {"bn1.bias": torch.full((64,), 1e300, dtype=torch.float64)}, "bn1.bias holds NaN"),
         *(
             (lambda state, bad=bad: state | {"bn1.bias": bad}, "is damaged: bn1.bias holds NaN or infinity")
@@ -110,11 +117,47 @@ def test_not_these_weights(weights: Path, in_tmp_path: Path, change: Callable[[S
     assert sentence in refused(in_tmp_path, pickled(change(torch.load(weights, weights_only=True))))
 
 
-@pytest.mark.parametrize("name", ["resnet34", "resnet50", "mobilenet_v3_small", "efficientnet_b0"])
-def test_another_network(in_tmp_path: Path, name: str) -> None:
-    sentence = refused(in_tmp_path, pickled(models.get_model(name).state_dict()))
-    assert "given.pth) is not a resnet18: " in sentence
-    assert sentence.endswith("; set backbone.name to what it is")
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("resnet34", "layer1.2.conv1.weight (and 95 more) is none of its tensors"),
+        ("resnet50", "layer1.0.conv1.weight has shape (64, 64, 1, 1), not (64, 64, 3, 3)"),
+        ("mobilenet_v3_small", "it lacks conv1.weight (and 99 more); the nearest is "),
+        ("efficientnet_b0", "it lacks conv1.weight (and 99 more); the nearest is "),
+    ],
+)
+def test_another_network(in_tmp_path: Path, name: str, problem: str) -> None:
+    sentence = refused(in_tmp_path, pickled({"state_dict": models.get_model(name).state_dict()}))
+    under = "state_dict." if "resnet" in name else ""
+    assert f"given.pth) is not a resnet18: {problem if 'lacks' in problem else under + problem}" in sentence
+    article = "an" if name.startswith("e") else "a"
+    assert sentence.endswith(f"; it seems to be {article} {name}: set backbone.name to that")
+
+
+def test_no_network_of_the_catalogue(in_tmp_path: Path) -> None:
+    sentence = refused(in_tmp_path, pickled(torch.nn.Linear(2, 3).state_dict()))
+    assert sentence.endswith("the nearest is weight; set backbone.name to what it is")
+
+
+def test_what_is_not_used_is_left_out_and_said(
+    weights: Path, in_tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state, _ = fetched(weights)
+    capsys.readouterr()
+    trained = {f"module.encoder_q.{key}": value for key, value in state.items()}
+    projection = {f"module.encoder_q.fc.{layer}.weight": torch.full((2, 2), torch.nan) for layer in (0, 2)}
+    average = {f"module.encoder_k.{key}": value * 2 for key, value in state.items()}
+    arguments = Namespace(arch="resnet18", lr=0.03)
+    checkpoint = {"epoch": 200, "args": arguments, "state_dict": trained | projection | average}
+    checkpoint["optimizer"] = {"state": {0: {"momentum_buffer": torch.zeros(3)}}, "param_groups": [{"lr": 0.03}]}
+    torch.save(checkpoint, in_tmp_path / "moco.pth")
+    found, _ = fetched(in_tmp_path / "moco.pth")
+    assert save(found) == save(state)
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "of the file, what lies under state_dict.module.encoder_q was taken",
+        "of the file, what resnet18 has no use for was left out: "
+        "state_dict.module.encoder_k (120 tensors), optimizer (1 tensor)",
+    ]
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -133,7 +176,7 @@ def test_a_pickle_runs_no_code(in_tmp_path: Path, legacy: bool, hide: Callable[[
     content = pickled(hide(Malice(marker), {"a": torch.ones(2)}), legacy=legacy)
     sentence = refused(in_tmp_path, content)
     assert (
-        "no file of weights that can be read safely: it is damaged or cut off, or holds more than tensors" in sentence
+        "no file of weights that can be read safely: it holds posix.mkdir, where only tensors, numbers and" in sentence
     )
     assert not marker.exists()
     torch.load(BytesIO(content), weights_only=False)  # loaded carelessly, it would have
@@ -143,14 +186,16 @@ def test_a_pickle_runs_no_code(in_tmp_path: Path, legacy: bool, hide: Callable[[
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "is no file of weights: it begins with b''; check what it is"),
+        (b"", "is no file of weights: it is an empty file"),
         (b"conv1.weight 0.1 0.2\n", "it begins with b'conv1.weight 0.1'"),
-        (b"<!DOCTYPE html><html><body>Log in</body></html>", "it begins with b'<!DOCTYPE html><'"),
-        (b'{"error": "not found"}', "it begins with b'{\"error\": \"not f'"),
-        (b"\x89PNG\r\n\x1a\n" + b"\0" * 100, "is no file of weights: it begins with "),
+        (b"<!DOCTYPE html><html><body>Log in</body></html>", "is no file of weights: it is a web page (HTML)"),
+        (b'{"error": "not found"}', "it is JSON"),
+        (b'{"code":{"is": 404}}', "it is JSON"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "it is a Git LFS pointer"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 100, "is no file of weights: it is a PNG"),
         (b"\x80", "no file of weights that can be read safely"),
         (pickle.dumps({"a": 1}), "no file of weights that can be read safely"),
-        (pickled(torch.nn.Linear(1, 1)), "no file of weights that can be read safely"),
+        (pickled(torch.nn.Linear(1, 1)), "it holds torch.nn.modules.linear.Linear, where only tensors"),
         (header(2**60, {}), "no file of weights that can be read safely"),
         (header(2**64 - 1, {}), "no file of weights that can be read safely"),
         (header(None, {"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 4]}}, bytes(4)), "safely"),
@@ -158,7 +203,7 @@ def test_a_pickle_runs_no_code(in_tmp_path: Path, legacy: bool, hide: Callable[[
         (header(None, {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
                        "b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, bytes(4)), "read safely"),
         (header(None, {"a": {"dtype": "F6_E2M3", "shape": [4], "data_offsets": [0, 3]}}, bytes(3)), "read safely"),
-        (header(None, {"a": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}, bytes(4)), "a as float8_e4m"),
+        (header(None, {"a": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}, bytes(4)), "it lacks conv1."),
     ],
 )  # fmt: skip
 def test_no_weights(in_tmp_path: Path, content: bytes, sentence: str) -> None:
@@ -169,10 +214,10 @@ def test_no_weights(in_tmp_path: Path, content: bytes, sentence: str) -> None:
 def test_a_tar_and_a_folder(in_tmp_path: Path) -> None:
     with tarfile.open(in_tmp_path / "old.tar", "w") as tar:  # the format of PyTorch before 0.1.10
         tar.addfile(tarfile.TarInfo("pickle"), BytesIO(pickle.dumps(Malice(in_tmp_path / "marker"))))
-    assert "is no file of weights: it begins with" in refused(in_tmp_path, (in_tmp_path / "old.tar").read_bytes())
+    assert "is no file of weights: it is a tar" in refused(in_tmp_path, (in_tmp_path / "old.tar").read_bytes())
     assert not (in_tmp_path / "marker").exists()
     with pytest.raises(InputError, match=r"backbone.weights is .*, which is a folder, not a file"):
-        pretrained(block(in_tmp_path))
+        fetched(in_tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
@@ -206,11 +251,11 @@ def test_any_damage(tmp_path_factory: pytest.TempPathFactory, whole: bytes, dama
 
 def test_wrong_hash(weights: Path, in_tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"{'0' * 64} was expected.*set backbone.sha256"):
-        pretrained(block(weights, sha256="0" * 64))
+        fetched(weights, sha256="0" * 64)
 
 
 def test_neither_name_nor_file(in_tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none of resnet18's weights .IMAGENET1K_V1"):
-        pretrained(block(Path("IMAGENET1K_V9")))
+        fetched(Path("IMAGENET1K_V9"))
     with pytest.raises(InputError, match=r"no 'resnet81'; did you mean 'resnet18'"):
-        pretrained(block(Path("IMAGENET1K_V1"), name="resnet81"))
+        fetched(Path("IMAGENET1K_V1"), name="resnet81")
