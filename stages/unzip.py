@@ -79,7 +79,8 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
         was read from, or {"val_fraction", "val_seed"} where the split was made here; where there are copies, byte for
         byte, "train_copies", their number in train, and "val_also_in_train"; where pictures have more than 8 bits,
         "levels": {"pictures": n, "black", "white"}, which `target`/levels.json has, too; "notes", sentences on what
-        was decided; "files": {"all", "used", "left_out"}; and "left_out": [{"file", "reason"}, ...], of each reason the first NAMED.
+        was decided; "files": {"all", "used", "left_out"}; and "left_out": [{"file", "reason"}, ...], of each reason the
+        first NAMED.
 
     Raises:
         InputError: not an archive, damaged, hostile, no classes, a class without pictures, or too many broken ones.

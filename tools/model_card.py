@@ -92,7 +92,8 @@ def _data(data: dict[str, Any]) -> str:
     ]  # fmt: skip
     zipped = Path("data/raw/dataset.zip")
     source = f"\n\n{table(('from', 'bytes', 'sha256'), [_hashed(zipped)])}" if zipped.exists() else ""
-    return f"{table(('split', 'class', 'pictures'), rows)}\n\nFiles left out: {data['files']['left_out']} of {data['files']['all']}.{source}"
+    files = data["files"]
+    return f"{table(('split', 'class', 'pictures'), rows)}\n\nFiles left out: {files['left_out']} of {files['all']}.{source}"
 
 
 def _training(card: Card) -> list[tuple[str, Any]]:

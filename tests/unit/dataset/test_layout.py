@@ -340,4 +340,6 @@ def test_any_tree(tree: set[str], seed: int) -> None:
 
 def test_each_layout_stands_on_its_page() -> None:
     rows = (ROOT / "docs/sets.md").read_text(encoding="utf-8").splitlines()
-    assert {row.split("|")[1].strip() for row in rows if row.startswith("| ") and row.count("|") == 5} - {"layout"} == LAYOUTS.keys()
+    assert {row.split("|")[1].strip() for row in rows if row.startswith("| ") and row.count("|") == 5} - {
+        "layout"
+    } == LAYOUTS.keys()

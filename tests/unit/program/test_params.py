@@ -205,7 +205,7 @@ def test_a_surplus_name_in_any_block(tmp_path: Path, above: str) -> None:
         ("strategies.partial.init", "random", "strategies.partial: init draws random weights, and freeze would keep t"),
         ("strategies.svm.class_weight", "even", "strategies.svm.class_weight is 'even': it takes balanced or null"),
         ("data.path", None, "data.path is null: it takes text of at least 1 character"),
-        ("data.splits", {"tran": "a"}, "data.splits.tran is not a parameter here; did you mean 'train'? there are: train"),
+        ("data.splits", {"tran": "a"}, "data.splits.tran is not a parameter here; did you mean 'train'?"),
         ("data.splits", "train", "data.splits is 'train': it takes a block with train, val, test or null"),
         ("data.labels", {"file": "id"}, "data.labels: labels stand in a table or are found by a pattern; name one of"),
         ("data.labels", {"tabel": "a.csv"}, "data.labels.tabel is not a parameter here; did you mean 'table'?"),
