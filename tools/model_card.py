@@ -34,10 +34,11 @@ def text(model: Path, file: Path) -> str:
             unknown += f": {cell(error)}"
     classes, strategy = card.classes, card.strategy or {}
     subject = " or ".join(classes) if len(classes) <= 5 else f"{len(classes)} classes"
+    files = (file, model / "model.safetensors")
     sections = [
         f"# {cell(subject)}: {card.architecture}, {cell(strategy['name'])}",
         f"An image classifier: it takes a picture and gives a probability for each of {cell(', '.join(classes))}.",
-        "## Files\n\n" + table(("file", "bytes", "sha256"), [_hashed(file), _hashed(model / "model.safetensors")]),
+        "## Files\n\n" + table(("file", "bytes", "sha256"), [*map(_hashed, dict.fromkeys(files))]),
         "## Input\n\n" + _input(card.preprocessing),
         "## Training data\n\n" + (data or f"{unknown}."),
         "## Training\n\n" + table(("what", "value"), _training(card)),
