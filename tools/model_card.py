@@ -56,7 +56,7 @@ def table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 def cell(value: object) -> str:
     """Return a value escaped for Markdown, so that nothing in it is a link, a picture, HTML or a mention."""
-    text = re.sub(r"[\\`*_\[\]!~|#]", r"\\\g<0>", " ".join(str(value).split()))
+    text = re.sub(r"[\\`*_\[\]!~|#$]", r"\\\g<0>", " ".join(str(value).split()))
     return html.escape(text, quote=False).replace("@", "@<!-- -->").replace("://", ":<!-- -->//")
 
 
