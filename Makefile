@@ -14,7 +14,8 @@ help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # In a folder of its own (--temp): the files here, params.yaml among them, stay as they are. DVC needs a name to put
-# on the experiment; where git has none configured, one is lent to it for this command.
+# on the experiment; where git has none configured, one is lent to it for this command. In its table DVC marks with !
+# what it cannot read, and a clone's HEAD has no metrics yet: they are not wrong, they are not there.
 demo: $(INSTALLED) $(SAMPLE)  ## Run the whole pipeline on drawn ants and bees; downloads nothing but packages
 	@git rev-parse --verify --quiet HEAD >/dev/null || { echo "make demo: this is no git clone; get the project with git clone" >&2; exit 1; }
 	@git config user.email >/dev/null || { \
@@ -26,7 +27,8 @@ demo: $(INSTALLED) $(SAMPLE)  ## Run the whole pipeline on drawn ants and bees; 
 	dvc exp run --temp --name demo --set-param strategy=linear --set-param backbone.name=efficientnet_lite0 \
 		--set-param backbone.weights=IMAGENET1K_V1 --set-param backbone.sha256=null \
 		--set-param data.path=data/own --set-param "data.url=\"$$PWD/$(SAMPLE)\"" --set-param data.sha256=null
-	@dvc exp show --no-pager --rev HEAD --hide-workspace --only-changed --drop '^(?!Experiment|accuracy|roc_auc).*' --sort-by accuracy
+	@table="$$(dvc exp show --no-pager --rev HEAD --hide-workspace --only-changed --drop '^(?!Experiment|accuracy|roc_auc).*' --sort-by accuracy)" \
+		&& printf '%s\n' "$$table" | sed 's/ ! / - /g'
 	@echo 'Plots:                    dvc plots diff HEAD demo'
 	@echo 'Its files, to look into:  dvc exp apply demo   (then: python -m tools.predict PICTURE)'
 	@echo 'First:                    source $(VENV)/bin/activate'

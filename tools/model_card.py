@@ -34,10 +34,11 @@ def text(model: Path, file: Path) -> str:
             unknown += f": {cell(error)}"
     classes, strategy = card.classes, card.strategy or {}
     subject = " or ".join(classes) if len(classes) <= 5 else f"{len(classes)} classes"
+    files = (file, model / "model.safetensors")
     sections = [
         f"# {cell(subject)}: {card.architecture}, {cell(strategy['name'])}",
         f"An image classifier: it takes a picture and gives a probability for each of {cell(', '.join(classes))}.",
-        "## Files\n\n" + table(("file", "bytes", "sha256"), [_hashed(file), _hashed(model / "model.safetensors")]),
+        "## Files\n\n" + table(("file", "bytes", "sha256"), [*map(_hashed, dict.fromkeys(files))]),
         "## Input\n\n" + _input(card.preprocessing),
         "## Training data\n\n" + (data or f"{unknown}."),
         "## Training\n\n" + table(("what", "value"), _training(card)),
@@ -55,7 +56,7 @@ def table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 def cell(value: object) -> str:
     """Return a value escaped for Markdown, so that nothing in it is a link, a picture, HTML or a mention."""
-    text = re.sub(r"[\\`*_\[\]!~|#]", r"\\\g<0>", " ".join(str(value).split()))
+    text = re.sub(r"[\\`*_\[\]!~|#$]", r"\\\g<0>", " ".join(str(value).split()))
     return html.escape(text, quote=False).replace("@", "@<!-- -->").replace("://", ":<!-- -->//")
 
 

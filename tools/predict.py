@@ -28,7 +28,7 @@ from stages.pictures.views import evaluation_view
 from stages.program.errors import InputError
 from stages.program.running import run
 from stages.program.threads import in_order
-from stages.program.wording import one_line, unquoted
+from stages.program.wording import one_line
 
 BATCH = 32  # pictures
 
@@ -84,7 +84,9 @@ def command_line() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools.predict", description=__doc__)
     parser.add_argument("pictures", nargs="+", help="files, folders (all pictures in them), globs; -: names from stdin")
     parser.add_argument("--model", default="data/model", help="the folder that the stage train wrote (%(default)s)")
-    parser.add_argument("--format", choices=FORMATS, default="table", help="json: one object a line (%(default)s)")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="table", help="json: one object a line; csv: UTF-8 (%(default)s)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     return parser.parse_args()
 
@@ -206,7 +208,8 @@ def as_table(classes: Sequence[str]) -> Callable[[Prediction], None]:
     """Return a function that prints class, probability and file: the column of unknown width is the last."""
     encoding = sys.stdout.encoding
     # What the console lacks is printed with a backslash, which takes more columns; some letters take two, some none.
-    shown = {label: unquoted(label).encode(encoding, "backslashreplace").decode(encoding) for label in classes}
+    texts = {label: label if label.isprintable() else repr(label) for label in classes}
+    shown = {label: text.encode(encoding, "backslashreplace").decode(encoding) for label, text in texts.items()}
     width = max(map(columns, shown.values()))
     padded = {label: text + " " * (width - columns(text)) for label, text in shown.items()}
 

@@ -69,7 +69,34 @@ def pieces(text: str) -> list[tuple[Font, str]]:
     for font, group in groupby(zip(fonts, text, strict=True), key=itemgetter(0)):
         piece = "".join(character for _, character in group)
         split.append((font, piece) if font else (OWN, "".join(f"U+{ord(character):04X}" for character in piece)))
-    return split
+    return _from_the_right(split)
+
+
+def _from_the_right(split: list[tuple[Font, str]]) -> list[tuple[Font, str]]:
+    """Turn round the order of pieces from one that runs from the right to the last such before one from the left.
+
+    What has no direction between them, such as a _ that their font lacks, is of their phrase.
+    """
+    ordered: list[tuple[Font, str]] = []
+    place = 0
+    while place < len(split):
+        end = place + 1
+        if _direction(split[place][1]) == "right":
+            for further in range(end, len(split)):
+                direction = _direction(split[further][1])
+                if direction == "left":
+                    break
+                if direction == "right":
+                    end = further + 1
+        ordered += reversed(split[place:end])
+        place = end
+    return ordered
+
+
+def _direction(piece: str) -> str:
+    """Return where a piece runs from, "left" or "right", by its first letter; "" where it has none."""
+    directions = (unicodedata.bidirectional(character) for character in piece)
+    return next(({"L": "left"}.get(one, "right") for one in directions if one in {"L", "R", "AL"}), "")
 
 
 @lru_cache(maxsize=4096)

@@ -136,10 +136,13 @@ def find_weights(tensors: Tensors, wanted: Wanted, subject: str) -> Found:
     if not tensors:
         raise InputError(f"{subject} holds no state dict (names to tensors); save model.state_dict()")
     candidates = list(_candidates(tensors, wanted))
-    fitting = [one for one in candidates if one.complete and one.misfit() is None]
+    fitting = [one for one in candidates if one.fits()]
     if not fitting:
         raise InputError(_refusal(tensors, wanted, candidates, subject))
-    chosen = _chosen(fitting, wanted, subject)
+    usable = [one for one in fitting if one.unusable() is None]
+    if not usable:
+        raise InputError(f"{subject} cannot be used: {fitting[0].unusable()}; save model.state_dict() in float32")
+    chosen = _chosen(usable, wanted, subject)
     state = {}
     for name, key in chosen.naming.own.items():
         tensor = tensors.get(chosen.prefix + name, torch.zeros(wanted.shapes[key], dtype=torch.int64))
@@ -159,15 +162,14 @@ class _Candidate:
         self.file, self.wanted, self.naming, self.prefix, self.n_found = tensors, wanted, naming, prefix, n_found
         self.needed = [key for key in naming.own.values() if not key.endswith(COUNTER)]
 
-    @property
-    def complete(self) -> bool:
-        return self.n_found == len(self.needed)
+    def fits(self) -> bool:
+        return self.n_found == len(self.needed) and self.misfit() is None
 
-    @property
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """The tensors that are there, by their names in the network."""
-        found = {own: self.file.get(self.prefix + name) for name, own in self.naming.own.items()}
-        return {own: tensor for own, tensor in found.items() if tensor is not None}
+    def there(self) -> Iterator[tuple[str, str, torch.Tensor]]:
+        """Yield each of the network's tensors that is there: its name in the file, that in the network, and itself."""
+        for name, key in self.naming.own.items():
+            if self.prefix + name in self.file:
+                yield self.prefix + name, key, self.file[self.prefix + name]
 
     def missing(self) -> list[str]:
         """Return the names, in the file, of the tensors that it lacks."""
@@ -175,19 +177,11 @@ class _Candidate:
         return [name for name in names if name not in self.file]
 
     def misfit(self) -> str | None:
-        """Return what is wrong with the tensors that are there: the first of another shape or kind, or too many."""
-        for in_file, key in self.naming.own.items():
-            tensor = self.file.get(self.prefix + in_file)
-            if tensor is None:
-                continue
-            name, shape = unquoted(self.prefix + in_file), self.wanted.shapes[key]
+        """Return why the tensors that are there are another network's: the first of another shape, or too many."""
+        for name, key, tensor in self.there():
+            shape = self.wanted.shapes[key]
             if tuple(tensor.shape) != shape:
-                return f"{name} has shape {tuple(tensor.shape)}, not {shape}"
-            if not _is_whole(tensor):
-                return f"{name} is no dense tensor"
-            if tensor.dtype not in FLOATS and not (key.endswith(COUNTER) and not tensor.is_complex()):
-                kind = str(tensor.dtype).removeprefix("torch.")
-                return f"{name} is {kind}, where floating-point numbers of 16 bits or more belong"
+                return f"{unquoted(name)} has shape {tuple(tensor.shape)}, not {shape}"
         start = len(self.prefix)
         inside = [
             key
@@ -196,13 +190,23 @@ class _Candidate:
         ]
         return f"{unquoted(inside[0])}{_and_more(inside)} is none of its tensors" if inside else None
 
+    def unusable(self) -> str | None:
+        """Return why the tensors that are there are no weights: the first that is not dense, or of another kind."""
+        for name, key, tensor in self.there():
+            if not _is_whole(tensor):
+                return f"{unquoted(name)} is no dense tensor"
+            if tensor.dtype not in FLOATS and not (key.endswith(COUNTER) and not tensor.is_complex()):
+                kind = str(tensor.dtype).removeprefix("torch.")
+                return f"{unquoted(name)} is {kind}, where floating-point numbers of 16 bits or more belong"
+        return None
+
     def surplus(self) -> list[str]:
         """Return the names in the file that are none of the network's, its head's included."""
         used, head = {self.prefix + name for name in self.naming.own}, self.prefix + self.naming.head
         return [key for key in self.file if key not in used and not key.startswith(head)]
 
     def beside(self) -> dict[str, int]:
-        """Return the other parts of the file, each by the longest name that it shares with nothing that is used."""
+        """Return the other parts of the file, each by the shortest beginning of its names that nothing used has."""
         above = {name[:end] for own in self.naming.own for name in [self.prefix + own] for end in _dots(name)}
         parts = (next((key[:end] for end in _dots(key) if key[:end] not in above), key) for key in self.surplus())
         return dict(Counter(parts))
@@ -230,7 +234,7 @@ def _candidates(tensors: Tensors, wanted: Wanted) -> Iterator[_Candidate]:
 def _chosen(fitting: list[_Candidate], wanted: Wanted, subject: str) -> _Candidate:
     """Return the one that counts of those that fit."""
     fitting = sorted(fitting, key=lambda one: bool(AVERAGE.search(one.prefix)))
-    same = {b for a, b in combinations(fitting, 2) if _equal(a.tensors, b.tensors)}
+    same = {b for a, b in combinations(fitting, 2) if _equal(a, b)}
     distinct = [one for one in fitting if one not in same]
     trained = [one for one in distinct if not AVERAGE.search(one.prefix)] or distinct
     if len(trained) > 1:
@@ -242,7 +246,8 @@ def _chosen(fitting: list[_Candidate], wanted: Wanted, subject: str) -> _Candida
     return trained[0]
 
 
-def _equal(a: Tensors, b: Tensors) -> bool:
+def _equal(one: _Candidate, other: _Candidate) -> bool:
+    a, b = ({key: tensor for _, key, tensor in candidate.there()} for candidate in (one, other))
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
@@ -282,7 +287,7 @@ def _is_a(tensors: Tensors, architecture: str) -> bool:
         known = _wanted_without_weights(architecture)
     except InputError:  # a package that it needs is missing
         return False
-    return any(one.complete and one.misfit() is None for one in _candidates(tensors, known))
+    return any(one.fits() for one in _candidates(tensors, known))
 
 
 @cache

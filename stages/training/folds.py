@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,15 +32,37 @@ def hold_out(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArra
         InputError: a class would be missing on one side.
 
     """
-    from sklearn.model_selection import train_test_split  # here, as a head needs `folds` alone, and takes less time
-
-    everything = np.arange(len(labels))
-    try:
-        train_indices, holdout_indices = train_test_split(
-            everything, test_size=share, stratify=labels, random_state=seed
-        )
-    except ValueError as error:
+    classes, of_class = np.unique(labels, return_inverse=True)
+    counts = np.bincount(of_class)
+    n_held = math.ceil(share * len(labels))
+    n_kept = len(labels) - n_held
+    if min(n_held, n_kept) < len(classes) or counts.min() < 2:
         raise InputError(
-            f"holdout is {share}, which does not divide {len(labels)} training pictures: {error}"
-        ) from None
-    return np.sort(train_indices), np.sort(holdout_indices)
+            f"holdout is {share}, which does not divide {len(labels)} training pictures: of {n_kept} to train on and "
+            f"{n_held} held out, and of the {counts.min()} of the smallest class, each of the {len(classes)} classes "
+            "needs one on both sides"
+        )
+    # The draws, and their order, of scikit-learn's train_test_split, which takes longer to import than to ask.
+    random = np.random.RandomState(seed)
+    kept = _in_proportion(counts, n_kept, random)
+    held = _in_proportion(counts - kept, n_held, random)
+    train_indices, holdout_indices = [], []
+    for number, (n, m) in enumerate(zip(kept, held, strict=True)):
+        drawn = np.flatnonzero(of_class == number)[random.permutation(counts[number])]
+        train_indices.append(drawn[:n])
+        holdout_indices.append(drawn[n : n + m])
+    return np.sort(np.concatenate(train_indices)), np.sort(np.concatenate(holdout_indices))
+
+
+def _in_proportion(counts: NDArray[np.int64], n: int, random: np.random.RandomState) -> NDArray[np.int64]:
+    """Divide `n` among classes in proportion to their counts: the largest remainders get one more, ties are drawn."""
+    exact = counts / counts.sum() * n
+    shares = np.floor(exact)
+    for remainder in np.unique(exact - shares)[::-1]:
+        left = n - int(shares.sum())
+        if left == 0:
+            break
+        (tied,) = np.nonzero(exact - np.floor(exact) == remainder)
+        shares[random.choice(tied, size=min(left, len(tied)), replace=False)] += 1
+    whole: NDArray[np.int64] = shares.astype(np.int64)
+    return whole

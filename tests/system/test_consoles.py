@@ -66,6 +66,7 @@ def test_predict(finished: Checkout, tmp_path: Path) -> None:
     lines = table.stdout.decode("ascii").splitlines()
     assert [line.split("  ")[-1] for line in lines] == [r"\u732b.jpg", r"\xe9\U0001f408.jpg"]
     assert len({line.rindex("  ") for line in lines}) == 1, "the table is aligned"
+    assert {line[:30].rstrip() for line in lines} <= {r"\u043a\u043e\u0448\u043a\u0438", repr(classes[1])}
     assert table.stderr.decode("ascii").splitlines() == [
         r"predict: \u043a\u043e\u0442.jpg: there is no such file",
         "predict: 1 of 3 could not be read; the reasons are above",

@@ -42,7 +42,10 @@ def test_the_demo(checkout: Checkout) -> None:
     (Path(checkout.environment["HOME"]) / ".gitconfig").unlink()  # a machine where git knows no name
     printed = checkout.run("make", "demo")
     assert "Running stage 'evaluate'" in printed
-    assert "[demo]" in printed
+    rows = [line.split() for line in printed.splitlines() if line.startswith("  main ") or "[demo]" in line]
+    assert rows[0] == ["main", "-", "-", "-", "-"]
+    assert rows[1][2] == "[demo]"
+    assert all(0 < float(cell) <= 1 for cell in rows[1][3:])
     assert checkout.run("git", "status", "--short") == ""
     again = checkout.run("make", "demo")
     assert "Running stage" not in again

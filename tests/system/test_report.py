@@ -127,6 +127,8 @@ def test_a_thousand_classes(copied: Checkout) -> None:
     )  # of ROC, and of precision and recall
     worst = min(copied.json("metrics/evaluate.json")["classes"].values(), key=lambda scores: scores["f1"])
     assert f"<td>{worst['f1']:.4f}</td>" in text
+    drawings = [base64.b64decode(code).decode() for code in re.findall('src="data:image/svg.xml;base64,([^"]*)"', text)]
+    assert sum("猫</text>" in one for one in drawings) == 2, "names are text, in a plot"
     (matrix,) = re.findall(r'<source [^>]*srcset="data:image/png;base64,([^"]*)"', text)
     with Image.open(BytesIO(base64.b64decode(matrix))) as picture:
         assert min(picture.size) > len(classes)

@@ -24,7 +24,7 @@ from tests.conftest import draw
 from tests.damage import Edit, edited, edits, examples, seldom, shares
 from tests.readers import check_archive, check_picture
 
-KINDS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"]
+KINDS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM"]
 pytestmark = pytest.mark.filterwarnings("ignore")  # what Pillow and zipfile say of damage
 
 
@@ -36,7 +36,7 @@ def encoded(kind: str, number: int = 0) -> bytes:
     exif[0x0112] = 6
     picture = draw(number % 2, number).resize((24 + number, 20))
     more = {"save_all": True, "append_images": [picture.rotate(90)]} if kind == "GIF" else {}
-    tags = {} if kind in {"BMP", "GIF"} else {"exif": exif}
+    tags = {} if kind in {"BMP", "GIF", "JPEG2000", "PPM"} else {"exif": exif}
     picture.save(file, kind, **more, **tags)
     return file.getvalue()
 

@@ -66,6 +66,9 @@ def test_a_phrase_that_runs_from_the_right_is_one_piece() -> None:
     split = [piece for _, piece in pieces("true قط أسود, 0.9")]
     assert split == ["true ", "قط أسود", ", 0.9"]
     assert [piece for _, piece in pieces("חתול - שחור.jpg")] == ["חתול - שחור", ".jpg"]
+    # Their fonts have no _, and digits are Pillow's: the words' order from the left is turned round.
+    assert [piece for _, piece in pieces("a קט_שחור 12 גדול.jpg")] == ["a ", "גדול", " 12 ", "שחור", "_", "קט", ".jpg"]
+    assert [piece for _, piece in pieces("قط_أسود: кот_пёс")] == ["أسود", "_", "قط", ": ", "кот_пёс"]
     if features.check("raqm"):
         joined, apart = drawn("بب"), drawn("ب ب")
         assert (joined < 100).any(axis=(0, 2)).sum() < (apart < 100).any(axis=(0, 2)).sum()

@@ -97,7 +97,7 @@ def refused(folder: Path, content: bytes, name: str = "given.pth", **known: str)
         (lambda state: state | {"bn1.bias": torch.ones(64).to_sparse()}, "bn1.bias is no dense tensor"),
         (lambda state: state | {"bn1.bias": torch.zeros(64, device="meta")}, "bn1.bias is no dense tensor"),
         (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 7, 7, dtype=torch.int64)}, "conv1.weight is int64"),
-        (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 7, 7).bool()}, "conv1.weight is bool"),
+        (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 7, 7).bool()}, "be used: conv1.weight is bool"),
         (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 7, 7).to(torch.float8_e5m2)}, "is float8_e5m2"),
         (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 7, 7) * 1j}, "conv1.weight is complex64"),
         (lambda state: state | {"bn1.bias": torch.full((64,), 1e300, dtype=torch.float64)}, "bn1.bias holds NaN"),

@@ -19,9 +19,10 @@ from tools import model_card
         "<img src=x onerror=a()>",
         "`a` *b* __c__",
         "a|b\n# c",
+        "$x$",
     ],
 )
 def test_a_cell_holds_nothing_but_text(name: str) -> None:
     shown = model_card.cell(name)
-    assert not re.search(r"(?<!\\)[]\[`*_|#]|<(?!!-- -->)|@(?!<)|(?<!>)//|\n", shown), shown
+    assert not re.search(r"(?<!\\)[]\[`*_|#$]|<(?!!-- -->)|@(?!<)|(?<!>)//|\n", shown), shown
     assert html.unescape(re.sub(r"<!-- -->|\\", "", shown)) == " ".join(name.split())

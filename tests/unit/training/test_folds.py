@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.model_selection import train_test_split
 
+from stages.program.errors import InputError
 from stages.training import folds
+from tests.conftest import ROOT
+from tests.damage import examples
 
 
 @pytest.mark.parametrize("n_splits", [2, 3, 5])
@@ -27,3 +36,29 @@ def test_the_hold_out_is_stratified_and_seeded() -> None:
     assert np.bincount(labels[held_out]).tolist() == [16, 4]
     assert np.array_equal(held_out, folds.hold_out(labels, 0.2, seed=0)[1])
     assert not np.array_equal(held_out, folds.hold_out(labels, 0.2, seed=1)[1])
+
+
+@given(st.lists(st.integers(1, 40), min_size=2, max_size=9), st.floats(0.01, 0.99), st.integers(0, 2**32 - 1))
+@examples(200)
+def test_the_hold_out_is_that_of_scikit_learn(counts: list[int], share: float, seed: int) -> None:
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    try:
+        expected = train_test_split(np.arange(len(labels)), test_size=share, stratify=labels, random_state=seed)
+    except ValueError:
+        with pytest.raises(InputError, match=f"^holdout is {share}, which does not divide {len(labels)} training"):
+            folds.hold_out(labels, share, seed)
+    else:
+        for found, side in zip(folds.hold_out(labels, share, seed), expected, strict=True):
+            assert np.array_equal(found, np.sort(side))
+
+
+def test_scikit_learn_is_not_imported() -> None:
+    """It takes longer to import than a small training by epochs."""
+    code = """if True:
+        import sys
+        import numpy as np
+        from stages.training import folds
+        folds.hold_out(np.repeat([0, 1], 9), 0.3, 0)
+        sys.exit("sklearn" in sys.modules)
+    """
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
