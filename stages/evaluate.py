@@ -28,7 +28,7 @@ def main() -> None:
     """Evaluate data/model on the stored `val` pictures; write metrics/evaluate.json, predictions.csv and plots."""
     params = load_params()
     card = Card.read(MODEL)
-    if not card.depths and launched(params.launch, "evaluate"):
+    if card.cut and launched(params.launch, "evaluate"):
         return
     split = StoredSplit(Path("data/features/val"))
     with join_process_group() as ranks:
@@ -52,7 +52,7 @@ def compute_logits(params: Params, card: Card, split: StoredSplit, ranks: Ranks)
     A head on pooled outputs takes what is stored of them; any other network takes the pictures.
     """
     file = MODEL / "model.safetensors"
-    if card.depths:
+    if not card.cut:
         tensors = load_file(file)
         head = LinearHead(tensors[f"{card.head}.weight"], tensors[f"{card.head}.bias"])
         return np.concatenate([head.logits(rows) for rows in split.side_by_side(card.depths)])

@@ -55,7 +55,7 @@ def samples(split: StoredSplit, card: Card) -> tuple[list[Tile], str]:
     """Return tiles of some training pictures of each class, in views used in training, and the sheet's title."""
     assert card.strategy is not None
     strategy, preprocessing = card.strategy, card.preprocessing
-    stored = card.views if card.depths else strategy["views"]
+    stored = card.views if not card.cut else strategy["views"]
     seed = stored["seed"] if stored and "seed" in stored else strategy["seed"]
     ranges = stored or strategy["augment"]
     n_views = min(VIEWS, ranges.get("count", strategy.get("epochs", 0) + 1))

@@ -17,7 +17,7 @@ from stages.files.card import Card
 from stages.files.checkpoint import CHECKPOINT, Checkpoint
 from stages.files.json_files import write_json
 from stages.files.stored_split import StoredSplit
-from stages.model.cut import pooled_layers, stored_layer
+from stages.model.cut import head_depths, pooled_layers, stored_layer
 from stages.model.ranks import Ranks, join_process_group
 from stages.program.launch import launched
 from stages.program.params import GradientDescent, LbfgsHead, Params, load_params
@@ -122,21 +122,20 @@ def train_layers(
     """Train the layers above `freeze`, and keep the epoch with the lowest hold-out loss; curves are over epochs."""
     import torch
 
-    from stages.model.catalogue import build
-    from stages.model.chain import restore
+    from stages.model.chain import build_with_head, restore
     from stages.training.fingerprint import fingerprint
     from stages.training.gradient_descent import train
     from stages.training.inputs import stored_inputs
 
     split = stored_inputs(params, strategy, features, card, ranks)
-    card = replace(card, init=strategy.init, cut=stored_layer(strategy), depths=())
+    card = replace(card, init=strategy.init, cut=stored_layer(strategy), depths=head_depths(card, strategy))
     torch.manual_seed(params.seed)
     if strategy.init == "pretrained":
         network = restore(card, len(card.classes), WEIGHTS)
     else:
         card = replace(card, sha256=None, weights=None)
         torch.manual_seed(int(strategy.init.partition(":")[2] or 0))
-        network = build(card.architecture, len(card.classes))
+        network = build_with_head(card, len(card.classes))
         torch.manual_seed(params.seed)
 
     def report(number: int, epochs: int, epoch: Epoch) -> None:

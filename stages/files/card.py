@@ -64,7 +64,7 @@ class Card:
         weights: the published name of these weights, where they have one.
         precision: of the network's arithmetic, as in params.yaml.
         depths: of data/weights and data/features, the layers that "all" stands for; of a model, those whose pooled
-            outputs, side by side, are what its head takes: nothing where the head takes the last layer's output.
+            outputs, side by side, are what its head takes: nothing where it is the network's own head.
         views: of data/features, the params of the stored views.
         cut: of a model that was trained by epochs, the layer from whose stored output on; "pixels": from the start.
         classes: their names, in the order of the logits.

@@ -41,7 +41,7 @@ class PooledDepths(nn.Module):
 
     Args:
         layers: by name, in order; what lies above the last depth is left out.
-        depths: the names of those whose outputs are pooled.
+        depths: the names of those whose outputs are pooled; one that is none of the layers, the first, is the batch's.
         pooling: makes the output of a layer into one float32 vector a picture: see `Family.pooling`.
 
     """
@@ -49,14 +49,14 @@ class PooledDepths(nn.Module):
     def __init__(self, layers: Mapping[str, nn.Module], depths: Sequence[str], pooling: nn.Module) -> None:
         super().__init__()
         names = list(layers)
-        self.names = names[: 1 + max(map(names.index, depths))]
+        self.names = names[: 1 + max(map(names.index, depths[depths[0] not in layers :]))]
         self.depths = tuple(depths)
         self.layers = nn.ModuleList(layers[name] for name in self.names)
         self.pooling = pooling
 
     def outputs(self, batch: torch.Tensor) -> list[torch.Tensor]:
         """Return the pooled output of each depth, float32 (n, features of the depth)."""
-        pooled = []
+        pooled = [] if self.depths[0] in self.names else [self.pooling(batch)]
         for name, layer in zip(self.names, self.layers, strict=True):
             batch = layer(batch)
             if name in self.depths:
@@ -88,21 +88,29 @@ def all_depths(network: nn.Module, architecture: str) -> tuple[str, ...]:
 def cut_network(network: nn.Module, card: Card, layer: str) -> tuple[nn.Sequential, nn.Sequential]:
     """Cut a network's chain of layers behind one of them: (the frozen part, the part that is trained).
 
-    With "pixels" nothing is frozen and the first part is empty.
+    With "pixels" nothing is frozen and the first part is empty. Where the head takes several depths, these are the cut
+    layer or above it, and the second part is their pooled outputs, side by side, and the head.
     """
     chain = layers(network, card.architecture)
-    chain["head"] = Float32(chain["head"])
+    head = Float32(chain.pop("head"))
     cut = ["pixels", *chain].index(layer)
     parts = list(chain.values())
-    return nn.Sequential(*parts[:cut]).requires_grad_(requires_grad=False), nn.Sequential(*parts[cut:])
+    frozen = nn.Sequential(*parts[:cut]).requires_grad_(requires_grad=False)
+    if not card.depths:
+        return frozen, nn.Sequential(*parts[cut:], head)
+    pooling = Float32(family_of(card.architecture).pooling())
+    return frozen, nn.Sequential(PooledDepths(dict(list(chain.items())[cut:]), card.depths, pooling), head)
+
+
+def trained_layers(trained: nn.Sequential) -> list[nn.Module]:
+    """Return the layers that are trained, from the lowest to the head."""
+    first = trained[0]
+    return [*first.layers, *trained[1:]] if isinstance(first, PooledDepths) else list(trained)
 
 
 def whole_network(network: nn.Module, card: Card) -> nn.Sequential:
     """Return a model's network from a normalised picture to logits, (n, classes)."""
-    if not card.depths:
-        return cut_network(network, card, "pixels")[1]
-    head = layers(network, card.architecture)["head"]
-    return nn.Sequential(pooled_depths(network, card, card.depths), Float32(head))
+    return cut_network(network, card, "pixels")[1]
 
 
 def layer_of(whole: nn.Sequential, card: Card, name: str) -> nn.Module:
@@ -117,6 +125,16 @@ def restore_backbone(card: Card, file: Path) -> nn.Module:
     return restore(replace(card, depths=()), 1, file)
 
 
+def build_with_head(card: Card, n_classes: int) -> nn.Module:
+    """Return a card's network with random weights, and a head that takes the card's depths."""
+    network = build(card.architecture, n_classes)
+    if card.depths:
+        with torch.inference_mode():
+            n_features = pooled_depths(network, card, card.depths)(torch.zeros(1, 3, 64, 64)).shape[1]
+        network.set_submodule(card.head, nn.Linear(n_features, n_classes))
+    return network
+
+
 def restore(card: Card, n_classes: int, file: Path) -> nn.Module:
     """Return a card's network in evaluation mode, with the weights of a safetensors file.
 
@@ -126,11 +144,7 @@ def restore(card: Card, n_classes: int, file: Path) -> nn.Module:
         InputError: the file is damaged, or not what the card says.
 
     """
-    network = build(card.architecture, n_classes)
-    if card.depths:
-        with torch.inference_mode():
-            n_features = pooled_depths(network, card, card.depths)(torch.zeros(1, 3, 64, 64)).shape[1]
-        network.set_submodule(card.head, nn.Linear(n_features, n_classes))
+    network = build_with_head(card, n_classes)
     try:
         state = load_file(file)
         result = network.load_state_dict(state, strict=False)

@@ -10,14 +10,28 @@ from stages.program.params import GradientDescent
 from stages.program.wording import did_you_mean
 
 
-def frozen_layer(strategy: GradientDescent) -> str:
-    """Return the last frozen layer, or "pixels" where nothing is frozen."""
-    return strategy.freeze
-
-
 def stored_layer(strategy: GradientDescent) -> str:
     """Return the layer whose output is stored for training: the frozen one, or "pixels" where precompute is false."""
     return strategy.freeze if strategy.precompute else "pixels"
+
+
+def head_depths(card: Card, strategy: GradientDescent) -> tuple[str, ...]:
+    """Return the layers whose pooled outputs the head of a training by epochs takes; none for the network's own head.
+
+    Raises:
+        InputError: there is no such layer, or it lies below the frozen one.
+
+    """
+    if list(strategy.layers) == ["avgpool"]:
+        return ()
+    n_below = len(card.layers) - len(card.layers_above(strategy.freeze)) - 1
+    below_cut = list(card.layers)[: max(0, n_below)]
+    wanted = pooled_layers(card, strategy.layers)
+    if list(strategy.layers) == ["all"]:
+        return tuple(layer for layer in wanted if layer not in below_cut)
+    if low := [layer for layer in wanted if layer in below_cut]:
+        raise InputError(f"layers: {low[0]} lies below freeze, {strategy.freeze}: its output is not there in training")
+    return wanted
 
 
 def pooled_layers(card: Card, layers: Sequence[str]) -> tuple[str, ...]:

@@ -194,6 +194,7 @@ class GradientDescent(_Strategy):
         Field(description="pretrained, random or random:N, where N has at most 9 digits"),
     ]
     freeze: str
+    layers: Layers
     precompute: bool
     views: Views | None
     augment: Augment | None = None

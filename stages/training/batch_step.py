@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from stages.model.chain import trained_layers
 from stages.model.devices import autocast
 from stages.model.ranks import Ranks
 from stages.program.errors import InputError
@@ -101,7 +102,7 @@ def make_optimiser(trained: nn.Sequential, strategy: GradientDescent, learning_r
     The learning rate is that of the uppermost layers; below them it is less, by `hyperrule.layer_factors`.
     """
     momentum = MOMENTUM if strategy.momentum is None else strategy.momentum
-    parameters = [list(layer.parameters()) for layer in trained]
+    parameters = [list(layer.parameters()) for layer in trained_layers(trained)]
     with_any = [group for group in parameters if group]
     factors = layer_factors(len(with_any), strategy.layer_decay)
     groups = [{"params": group, "lr": learning_rate * factor} for group, factor in zip(with_any, factors, strict=True)]

@@ -20,7 +20,6 @@ from stages.files.card import Card
 from stages.files.checkpoint import Checkpoint
 from stages.files.stored_split import StoredSplit
 from stages.model.chain import cut_network
-from stages.model.cut import frozen_layer
 from stages.model.devices import choose_device
 from stages.model.ranks import Ranks
 from stages.program.errors import InputError
@@ -187,7 +186,7 @@ class Training:
         """Cut the network, hold pictures out, and count the batches."""
         device = choose_device(params.device)
         network.to(device).to(memory_format=torch.channels_last)
-        frozen, trained = cut_network(network, card, frozen_layer(strategy))
+        frozen, trained = cut_network(network, card, strategy.freeze)
         train_indices, holdout_indices = hold_out(split.labels, strategy.holdout, params.seed)
         n_batches = count_batches(len(train_indices), strategy.batch_size, ranks)
         if strategy.head == "fitted":
