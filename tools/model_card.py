@@ -94,7 +94,8 @@ def _data(data: dict[str, Any]) -> str:
     zipped = Path("data/raw/dataset.zip")
     source = f"\n\n{table(('from', 'bytes', 'sha256'), [_hashed(zipped)])}" if zipped.exists() else ""
     files = data["files"]
-    return f"{table(('split', 'class', 'pictures'), rows)}\n\nFiles left out: {files['left_out']} of {files['all']}.{source}"
+    counts = table(("split", "class", "pictures"), rows)
+    return f"{counts}\n\nFiles left out: {files['left_out']} of {files['all']}.{source}"
 
 
 def _training(card: Card) -> list[tuple[str, Any]]:

@@ -36,8 +36,21 @@ _OneOrMore = BeforeValidator(lambda value: value if isinstance(value, list) else
 Grid = Annotated[
     list[Positive], Field(min_length=1, description="a number greater than 0, or a list of those"), _OneOrMore
 ]
+
+
+def _check_layers(layers: list[str]) -> list[str]:
+    if len(set(layers)) < len(layers):
+        raise ValueError("it names a layer twice; name each once")
+    if "all" in layers and len(layers) > 1:
+        raise ValueError("it is all, or a list of single layers; leave out all, or the others")
+    return layers
+
+
 Layers = Annotated[
-    list[Text], Field(min_length=1, description="all, the name of a layer, or a list of those"), _OneOrMore
+    list[Text],
+    Field(min_length=1, description="all, the name of a layer, or a list of those"),
+    AfterValidator(_check_layers),
+    _OneOrMore,
 ]
 Sources = Annotated[
     list[Annotated[Text, AfterValidator(check_no_secret)]],
@@ -175,14 +188,6 @@ class LbfgsHead(_Strategy):
     solver: Literal["lbfgs"]
     weight_decay: Grid
     n_splits: Annotated[int, Field(ge=2, lt=2**31)]
-
-    @model_validator(mode="after")
-    def _distinct(self) -> LbfgsHead:
-        if len(set(self.layers)) < len(self.layers):
-            raise ValueError("layers names one twice; name each once")
-        if "all" in self.layers and len(self.layers) > 1:
-            raise ValueError("layers is all, or a list of single layers; leave out all, or the others")
-        return self
 
 
 class GradientDescent(_Strategy):

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from stages.files.card import Card, Preprocessing
-from stages.model.cut import frozen_layer, pooled_layers, stored_layer
+from stages.model.cut import head_depths, pooled_layers, stored_layer
 from stages.program.errors import InputError
 from stages.program.params import GradientDescent, load_params
 from tests.conftest import ROOT
@@ -41,7 +41,7 @@ def test_what_is_stored_is_what_is_frozen_or_pixels() -> None:
     assert len(variants()) > 8
     for strategy in variants():
         layer = stored_layer(strategy)
-        assert layer == (frozen_layer(strategy) if strategy.precompute else "pixels")
+        assert layer == (strategy.freeze if strategy.precompute else "pixels")
         assert (layer == "pixels") == strategy.stores_pixels, "params.py refuses by the same rule"
 
 
@@ -53,14 +53,31 @@ def test_layers_to_pool_come_in_the_networks_order() -> None:
         pooled_layers(CARD, ["stem", "layr3"])
 
 
+def test_depths_of_a_head_that_is_trained_by_epochs() -> None:
+    def depths(**block: Any) -> tuple[str, ...]:
+        return head_depths(CARD, GradientDescent.model_validate(variants()[0].model_dump() | block))
+
+    partial = load_params(ROOT / "params.yaml").strategies["partial"].model_dump() | {"layers": ["all"]}
+    del partial["freeze"]
+    assert depths(**partial, freeze="layer3") == ("layer3", "layer4")
+    assert depths(**partial, freeze="stem") == ("stem", "layer1", "layer2", "layer3", "layer4")
+    assert depths(**partial, freeze="avgpool") == ()
+    finetune = load_params(ROOT / "params.yaml").strategies["finetune"].model_dump()
+    assert depths(**finetune) == CARD.depths
+    assert depths(**finetune | {"layers": ["avgpool"]}) == ()
+    assert depths(**partial | {"layers": ["layer4", "layer3"]}, freeze="layer3") == ("layer3", "layer4")
+    with pytest.raises(InputError, match="layers: layer2 lies below freeze, layer3"):
+        depths(**partial | {"layers": ["layer2", "layer4"]}, freeze="layer3")
+
+
 @pytest.mark.parametrize("strategy", load_params(ROOT / "params.yaml").strategies)
 def test_the_order_and_the_types_of_params_are_those_of_the_card(strategy: str) -> None:
     """They are written to data/model/card.json: another order here would be other bytes there, and reruns nothing."""
     common = ["class_weight", "loss"]
     by_solver = {
         "lbfgs": ["layers", "standardise", "depth_emphasis", "solver", "weight_decay", "n_splits"],
-        "by epochs": ["init", "freeze", "precompute", "views", "augment", "solver", "head", "batch_norm", "epochs",
-                      "patience", "batch_size", "learning_rate", "layer_decay", "momentum", "weight_decay", "schedule",
+        "by epochs": ["init", "freeze", "layers", "precompute", "views", "augment", "solver", "head", "batch_norm",
+                      "epochs", "patience", "batch_size", "learning_rate", "layer_decay", "momentum", "weight_decay", "schedule",
                       "holdout"],
     }  # fmt: skip
     block = load_params(ROOT / "params.yaml").strategies[strategy]
