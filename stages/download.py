@@ -13,9 +13,9 @@ DEFAULT_PATH = Path("data/own")  # the default of data.path: while it is empty, 
 
 
 def main() -> None:
-    """Copy `data.path`, or else download `data.url`, to data/raw/dataset.zip."""
+    """Copy `data.path`, or else download `data.url`, to data/raw/dataset."""
     data = load_params().data
-    target = Path("data/raw/dataset.zip")
+    target = Path("data/raw/dataset")
     path = Path(data.path)
     local = path != DEFAULT_PATH or path.is_file() or bool(files_to_pack(path))
     if local:

@@ -19,7 +19,6 @@ from stages.program.errors import InputError
 from stages.program.params import Data, load_params
 from stages.program.progress import progress
 from stages.program.running import run
-from stages.program.threads import in_order
 
 FEWEST = 2  # pictures of a class to train on: one is held out to choose the weight decay, or the epoch
 
@@ -42,8 +41,8 @@ class Candidate:
 
 
 def main() -> None:
-    """Unzip data/raw/dataset.zip into data/images, and write its counts to metrics/data.json."""
-    summary = unzip(Path("data/raw/dataset.zip"), Path("data/images"), load_params().data)
+    """Unzip data/raw/dataset into data/images, and write its counts to metrics/data.json."""
+    summary = unzip(Path("data/raw/dataset"), Path("data/images"), load_params().data)
     write_json(Path("metrics/data.json"), summary)
     for split in SPLITS:
         counts = ", ".join(f"{n} {label}" for label, n in summary[split]["classes"].items())
@@ -134,15 +133,20 @@ def _candidates(members: Sequence[Member], folders: ClassFolders, exclude: Seque
 def _extract(zipped: Archive, wanted: Sequence[Candidate], folder: Path) -> list[Path]:
     """Write each file under a number, until it is known to be a picture, and remove those that cannot be decoded."""
     files = [folder / str(number) for number in range(len(wanted))]
+    candidates = {candidate.member: candidate for candidate in wanted}
 
-    def extract(candidate: Candidate, file: Path) -> None:
-        candidate.sha256 = zipped.extract(candidate.member, file)
-        if reason := decoding.problem(file):
-            candidate.leave_out(reason)
+    def examine(file: Path) -> str | None:
+        reason = decoding.problem(file)
+        if reason:
             file.unlink()
+        return reason
 
+    targets = dict(zip(candidates, files, strict=True))
     with progress(len(wanted), "unzip", "pictures") as update:
-        for _ in in_order(lambda pair: extract(*pair), zip(wanted, files, strict=True), ahead=64):
+        for member, digest, reason in zipped.extract(targets, examine):
+            candidates[member].sha256 = digest
+            if reason:
+                candidates[member].leave_out(reason)
             update(1)
     return files
 

@@ -82,7 +82,7 @@ def _data(data: dict[str, Any]) -> str:
     rows = [
         (split, name, count) for split in ("train", "val") for name, count in data[split]["classes"].items()
     ]  # fmt: skip
-    zipped = Path("data/raw/dataset.zip")
+    zipped = Path("data/raw/dataset")
     source = f"\n\n{table(('from', 'bytes', 'sha256'), [_hashed(zipped)])}" if zipped.exists() else ""
     return f"{table(('split', 'class', 'pictures'), rows)}\n\nFiles left out: {len(data['left_out'])}.{source}"
 

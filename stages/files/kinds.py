@@ -5,7 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 START = 512  # bytes that tell; a tar's magic stands at 257
+QUOTED = 60  # characters of a text that are shown
 WEB_PAGE = "a web page (HTML)"
+
+# Kinds of pictures, whether they are decoded here or have to be converted first.
+PICTURES = frozenset({
+    "a JPEG", "a PNG", "a GIF", "a WebP picture", "an AVIF picture", "a HEIC picture", "a TIFF", "a BMP",
+    "a PNM picture", "a JPEG 2000 picture", "a JPEG XL picture", "a Canon raw picture", "a Fujifilm raw picture",
+    "an Olympus raw picture", "a Panasonic raw picture", "a Photoshop document", "a DICOM file", "an SVG drawing",
+})  # fmt: skip
+# Archives that are read here: the last three where a tar is in them.
+ARCHIVES = frozenset({"a zip", "a tar", "a gzip", "a bzip2", "an xz"})
 
 # Of each kind: where its magic stands, and the magic. The first that fits is taken.
 _MAGIC: tuple[tuple[str, int, tuple[bytes, ...]], ...] = (
@@ -70,6 +80,29 @@ def kind_of(start: bytes) -> str | None:
     if text.startswith((b"{", b"[")) and text.isascii():
         return "JSON"
     return None if start else "an empty file"
+
+
+def described(start: bytes) -> str:
+    """Return what a file is, as a phrase that may follow "is" or "sends": its kind, and how its text begins.
+
+    Args:
+        start: its first bytes, START of them or all that there are.
+
+    """
+    kind = kind_of(start)
+    text = start.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+    if kind not in {None, WEB_PAGE, "JSON", "XML"}:
+        return str(kind)
+    shown = "".join(character if character.isprintable() else " " for character in text)
+    shown = " ".join(shown.replace("\ufffd", " ").split())[:QUOTED].rstrip()
+    what = kind or ("text" if _is_text(start) else "a file of no kind that is known here")
+    return (
+        f'{what} that begins with "{shown}"' if kind or _is_text(start) else f"{what} (it begins with {start[:16]!r})"
+    )
+
+
+def _is_text(start: bytes) -> bool:
+    return not any(byte < 32 and byte not in b"\t\n\r\f" for byte in start)
 
 
 def read_start(path: Path) -> bytes:

@@ -95,11 +95,11 @@ def test_the_folder_that_is_there_for_them(checkout: Checkout, tmp_path: Path) -
     write_zip(tmp_path / "url.zip", train=2, val=1)
     checkout.set(data__url=str(tmp_path / "url.zip"), data__sha256=None)
     checkout.stage("download")
-    assert (checkout.folder / "data/raw/dataset.zip").read_bytes() == (tmp_path / "url.zip").read_bytes()
+    assert (checkout.folder / "data/raw/dataset").read_bytes() == (tmp_path / "url.zip").read_bytes()
     shutil.copytree(folder_of_classes(tmp_path / "set"), own / "set")
     assert checkout.run("git", "status", "--short", "data") == ""
     checkout.stage("download")
-    with ZipFile(checkout.folder / "data/raw/dataset.zip") as file:
+    with ZipFile(checkout.folder / "data/raw/dataset") as file:
         assert len(file.namelist()) == 30
     checkout.stage("unzip")
     assert list(checkout.json("metrics/data.json")["train"]["classes"]) == list(CLASSES)

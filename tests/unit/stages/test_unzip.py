@@ -105,7 +105,7 @@ def broken(tmp_path: Path, name: str) -> Path:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("text", "set.zip cannot be unzipped: File is not a zip file"),
+        ("text", 'set.zip is text that begins with "no zip" where an archive of pictures belongs; give a zip, or'),
         ("crc", "Bad CRC-32 for file 'set/train/dots/000.jpg'"),
         ("no val", "no train/<class>/ and val/<class>/ side by side"),
         ("one class", "1 class"),
