@@ -9,7 +9,7 @@ from typing import BinaryIO
 from stages.dataset.containers import UnreadableError
 from stages.dataset.tars import BLOCK, TarReader, compression_of
 from stages.dataset.zips import ZipReader
-from stages.files.kinds import PICTURES, WEB_PAGE, described, kind_of
+from stages.files.kinds import OTHER_ARCHIVES, PICTURES, WEB_PAGE, described, kind_of
 from stages.program.errors import InputError
 
 READ = "a zip, or a tar that may be compressed with gzip, bzip2 or xz"
@@ -43,6 +43,8 @@ def open_container(file: BinaryIO, spend: Callable[[int], None] | None = None) -
         if compression and not tar.is_tar():
             raise NoArchiveError(f"{kind_of(start)} with no tar in it", f"give {READ}, or a folder")
         return tar
+    if kind_of(start) == "a tar":
+        raise UnreadableError("it is a tar that is damaged (its first header)")
     if kind_of(start) in {"a zip", None}:  # a zip may stand behind something else, such as a program that unpacks it
         try:
             return ZipReader(file)
@@ -58,7 +60,7 @@ def _advice(start: bytes) -> str:
     kind = kind_of(start)
     if kind == WEB_PAGE:
         return "open the address in a browser to see what it says, and give that of the file itself"
-    if kind in {"a Zstandard file", "a 7z archive", "a RAR archive"}:
+    if kind in OTHER_ARCHIVES:
         return "unpack it and give the folder"
     if kind == "a Git LFS pointer":
         return "fetch the file that it stands for with `git lfs pull`"

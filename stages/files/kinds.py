@@ -14,8 +14,14 @@ PICTURES = frozenset({
     "a PNM picture", "a JPEG 2000 picture", "a JPEG XL picture", "a Canon raw picture", "a Fujifilm raw picture",
     "an Olympus raw picture", "a Panasonic raw picture", "a Photoshop document", "a DICOM file", "an SVG drawing",
 })  # fmt: skip
+# Suffixes of what has pixels, whether it is decoded here or not.
+PICTURE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".bmp",
+    ".pbm", ".pgm", ".ppm", ".pnm", ".jp2", ".j2k", ".jxl",
+})  # fmt: skip
 # Archives that are read here: the last three where a tar is in them.
 ARCHIVES = frozenset({"a zip", "a tar", "a gzip", "a bzip2", "an xz"})
+OTHER_ARCHIVES = frozenset({"a Zstandard file", "a 7z archive", "a RAR archive"})
 
 # Of each kind: where its magic stands, and the magic. The first that fits is taken.
 _MAGIC: tuple[tuple[str, int, tuple[bytes, ...]], ...] = (
@@ -57,7 +63,7 @@ _MAGIC: tuple[tuple[str, int, tuple[bytes, ...]], ...] = (
     ("a MATLAB file", 0, (b"MATLAB 5.0",)),
     ("a Parquet table", 0, (b"PAR1",)),
     ("a BMP", 0, (b"BM",)),
-    ("a PNM picture", 0, (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")),
+    ("a PNM picture", 0, tuple(b"P%d%c" % (n, space) for n in range(1, 7) for space in b"\n\r\t #")),
     ("a Git LFS pointer", 0, (b"version https://git-lfs.github.com/spec",)),
 )  # fmt: skip
 
@@ -70,7 +76,7 @@ def kind_of(start: bytes) -> str | None:
 
     """
     for kind, offset, magics in _MAGIC:
-        if start.startswith(magics, offset):
+        if start.startswith(magics, offset) and (kind != "a BMP" or start[15:18] == b"\0\0\0"):  # a size is there
             return kind
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<title")):

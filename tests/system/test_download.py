@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import ROOT, Checkout, write_zip
+from tests.conftest import ROOT, Checkout, names_in, write_zip
 from tests.server import BODY, SECRET, SHA256, Handler, Server, basic, reply, serving, tagged
 
 
@@ -79,6 +79,21 @@ def test_a_trickle_is_seen_and_can_be_stopped(checkout: Checkout) -> None:
         checkout.stage("download")
         assert server.seen[-1]["range"] == f"bytes={came}-"
     assert hashlib.sha256((checkout.folder / "data/raw/dataset").read_bytes()).hexdigest() == SHA256
+
+
+def test_a_page_is_not_kept_and_the_next_run_asks_again(checkout: Checkout, tmp_path: Path) -> None:
+    body = write_zip(tmp_path / "drawn.zip", train=2, val=1).read_bytes()
+    page = reply(200, b"<!DOCTYPE html><title>Quota exceeded</title>", Content_Type="text/html")
+    with serving(page, reply(200, body)) as server:
+        checkout.set(data__url=server.url, data__sha256=None)
+        printed = checkout.dvc("repro", "unzip", fails=True)
+        assert f"download: {server.url} sends a web page (HTML) that begins with " in printed
+        raw = checkout.folder / "data/raw"
+        assert not raw.exists() or names_in(raw) == []
+        checkout.dvc("repro", "unzip")
+        assert (raw / "dataset").read_bytes() == body
+        assert len(server.seen) == 2
+        assert "Running stage" not in checkout.dvc("repro", "unzip")
 
 
 def holding(folder: Path, secret: str) -> set[str]:

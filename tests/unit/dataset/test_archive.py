@@ -542,7 +542,7 @@ def old(content: bytes, changes: dict[int, bytes]) -> bytes:
         (b"0", b"77777777777\0", "it is a tar that is cut off"),
         (b"0", b"\x80" + b"\x7f" * 11, "cannot be unpacked"),
         (b"0", b"\xff" * 12, "it is a tar that is damaged (a size below 0 at byte 0)"),
-        (b"0", b"no number  \0", "where an archive of pictures belongs"),
+        (b"0", b"no number  \0", "it is a tar that is damaged (its first header)"),
         (b"x", b"00000000037\0", "it is a tar that is damaged (a header that is no list of names and values)"),
         (b"g", b"77777777777\0", "it is a tar that is cut off"),
     ],
