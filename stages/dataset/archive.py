@@ -231,6 +231,7 @@ class Archive:
                 for chunk in chunks:
                     self._spend("copied", len(chunk), _up_to(same[0]))
                     scratch.write(chunk)
+                scratch.flush()  # so that a full disk is told here, not where the archive is read
                 windows |= {member: Window(scratch, lock, start, scratch.tell() - start) for member in same}
         return {member: windows[member] for member in members}
 

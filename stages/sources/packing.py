@@ -37,15 +37,22 @@ class Listing:
     left_out: dict[Path, str] = field(default_factory=dict)  # what has a name in the zip and no bytes, and why
     empty: list[Path] = field(default_factory=list)  # folders with nothing visible in them
     hidden: list[Path] = field(default_factory=list)  # files, and folders as a whole
+    followed: list[Path] = field(default_factory=list)  # links to folders
 
     def notes(self) -> list[str]:
-        """Return a sentence for each kind of thing that is not packed."""
+        """Return a sentence for each kind of thing that is not packed, and for what is and cannot be watched."""
         groups = {reason: [path for path, why in self.left_out.items() if why == reason] for reason in _REASONS}
-        return [
+        notes = [
             f"not packed, {reason}: {len(paths)} ({_named(self.folder, paths)})"
             for reason, paths in {"hidden files or folders": self.hidden, **groups}.items()
             if paths
         ]
+        if self.followed:
+            notes.append(
+                f"links to folders, which were followed: {len(self.followed)} ({_named(self.folder, self.followed)}); "
+                "DVC does not see changes in what they lead to: after one, run `dvc repro --force --single-item download`"
+            )
+        return notes
 
 
 _REASONS = (NOWHERE, BACK, NO_PICTURE, SPECIAL)
@@ -84,6 +91,8 @@ def list_folder(folder: Path, param: str) -> Listing:
                 if any(real_path.is_relative_to(inner) for real_path in around):
                     listing.left_out[path] = BACK
                 else:
+                    if path.is_symlink():
+                        listing.followed.append(path)
                     todo.append((path, inner, around | {inner}))
             elif reason := _reason(path, real, root):
                 listing.left_out[path] = reason
@@ -100,7 +109,7 @@ def pack(listing: Listing, archive: Path, param: str) -> None:
     """Pack a folder into a zip whose bytes depend on the names and contents of its files alone.
 
     What is left out becomes an empty member of its kind, which `unzip` lists as left out; a folder in which nothing is
-    visible is a member, too. What is not packed is printed.
+    visible is a member, too. The listing's notes are printed.
 
     Args:
         listing: what is in the folder.

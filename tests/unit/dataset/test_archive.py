@@ -793,6 +793,20 @@ def test_archives_inside_are_trusted_no_more(tmp_path: Path, outer: str) -> None
     assert "data.limits.total_gib allows" in said("more.zip", large, limited(total_gib=0.03, ratio=1e9))
 
 
+def test_a_full_disk_where_archives_inside_are_read_from(tmp_path: Path) -> None:
+    content = os.urandom(100_000)
+    (tmp_path / "set").write_bytes(zip_of({"a.zip": zip_of({"a.bmp": content})}, ZIP_DEFLATED))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            Archive(tmp_path / "set", DATA.limits)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert names_in(tmp_path) == ["set"]
+    assert contents(tmp_path / "set") == {"a/a.bmp": content}
+
+
 def test_a_bomb_of_archives(tmp_path: Path) -> None:
     inner = zip_of({"1.bmp": bytes(60 << 20)}, ZIP_DEFLATED)
     (tmp_path / "set").write_bytes(zip_of({f"{number}.zip": inner for number in range(20)}, ZIP_DEFLATED))
