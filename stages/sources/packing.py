@@ -50,7 +50,7 @@ class Listing:
         if self.followed:
             notes.append(
                 f"links to folders, which were followed: {len(self.followed)} ({_named(self.folder, self.followed)}); "
-                "DVC does not see changes in what they lead to: after one, run `dvc repro --force --single-item download`"
+                "DVC sees no changes in what they lead to: after one, run `dvc repro --force --single-item download`"
             )
         return notes
 

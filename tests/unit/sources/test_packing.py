@@ -106,7 +106,7 @@ def test_links_to_folders_are_followed(tmp_path: Path, capsys: pytest.CaptureFix
     printed = capsys.readouterr().out
     assert "not packed, links that lead back to a folder around them: 5 (again/round, cats/back, " in printed
     assert "that are no pictures: 2 (again/id_rsa, dogs/id_rsa)" in printed
-    assert "links to folders, which were followed: 3 (again, cats, dogs); DVC does not see changes in" in printed
+    assert "links to folders, which were followed: 3 (again, cats, dogs); DVC sees no changes in" in printed
 
 
 def test_links_to_files_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
