@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,13 +14,13 @@ from stages.dataset.splitting import choose_val
 from stages.dataset.suffixes import ARCHIVES, TABLES, picture_like
 from stages.files.atomic import replacing
 from stages.files.json_files import write_json
+from stages.files.listing import is_hidden
 from stages.pictures import decoding
 from stages.pictures.levels import Extent, common_levels, write_levels
 from stages.program.errors import InputError
 from stages.program.params import Data, load_params
 from stages.program.progress import progress
 from stages.program.running import run
-from stages.program.threads import in_order
 
 FEWEST = 2  # pictures of a class to train on: one is held out to choose the weight decay, or the epoch
 NAMED = 100  # files that are named of those left out for one reason; the others are counted
@@ -40,8 +40,8 @@ class Picture:
 
 
 def main() -> None:
-    """Unzip data/raw/dataset.zip into data/images, and write its counts to metrics/data.json."""
-    summary = unzip(Path("data/raw/dataset.zip"), Path("data/images"), load_params().data)
+    """Unzip data/raw/dataset into data/images, and write its counts to metrics/data.json."""
+    summary = unzip(Path("data/raw/dataset"), Path("data/images"), load_params().data)
     write_json(Path("metrics/data.json"), summary)
     for note in summary.get("notes", ()):
         print(note)
@@ -149,7 +149,8 @@ def _lay_out(zipped: Archive, data: Data, folder: Path) -> tuple[dict[PurePosixP
 
     def fetch(path: PurePosixPath) -> Path:
         file = folder / "table"
-        zipped.extract(tables[path], file)
+        for _ in zipped.extract({tables[path]: file}, Path.stat):
+            pass
         return file
 
     if not pictures:
@@ -159,6 +160,13 @@ def _lay_out(zipped: Archive, data: Data, folder: Path) -> tuple[dict[PurePosixP
     finally:
         (folder / "table").unlink(missing_ok=True)
     _check_no_class_is_lost(left_out, layout, data)
+    _check_no_class_is_empty(zipped, layout, data)
+    if guessed := [path for path in zipped.guessed_names if path in layout.places]:
+        note = (
+            f"{len(guessed)} names are in an encoding that the archive does not say, such as {str(guessed[0])!r}: if they "
+            "are garbled, pack it anew with names in UTF-8"
+        )
+        layout = replace(layout, notes=[*layout.notes, note])
     return {**left_out, **layout.left_out}, layout
 
 
@@ -189,19 +197,33 @@ def _check_no_class_is_lost(left_out: Mapping[PurePosixPath, str], layout: Layou
                     )
 
 
+def _check_no_class_is_empty(zipped: Archive, layout: Layout, data: Data) -> None:
+    """Refuse a folder beside the class folders in which there is nothing at all."""
+    beside = {folder.parent for folder in layout.class_folders}
+    filled = {parent for member in zipped.members for parent in member.path.parents}
+    for folder in sorted(zipped.folders):
+        hidden = any(map(is_hidden, folder.parts))
+        chosen = any(matches(folder, pattern) for pattern in data.exclude) or bool(data.include)
+        if folder.parent in beside and folder not in filled and not hidden and not chosen:
+            raise InputError(f"the class folder {folder}/ is empty; put pictures into it, or name it in data.exclude")
+
+
 def _extract(zipped: Archive, pictures: Sequence[Picture], folder: Path) -> list[Path]:
     """Write each file under a number, until it is known to be a picture, and remove those that cannot be decoded."""
     files = [folder / str(number) for number in range(len(pictures))]
 
-    def extract(picture: Picture, file: Path) -> None:
-        picture.sha256 = zipped.extract(picture.member, file)
-        reason, picture.extent = decoding.examine(file)
+    of_member = {picture.member: picture for picture in pictures}
+
+    def examine(file: Path) -> tuple[str | None, Extent | None]:
+        reason, extent = decoding.examine(file)
         if reason:
-            picture.problem = reason
             file.unlink()
+        return reason, extent
 
     with progress(len(pictures), "unzip", "pictures") as update:
-        for _ in in_order(lambda pair: extract(*pair), zip(pictures, files, strict=True), ahead=64):
+        for member, digest, (reason, extent) in zipped.extract(dict(zip(of_member, files, strict=True)), examine):
+            picture = of_member[member]
+            picture.sha256, picture.extent, picture.problem = digest, extent, reason or ""
             update(1)
     return files
 

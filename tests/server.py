@@ -11,9 +11,21 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from zipfile import ZipFile, ZipInfo
 
 SECRET = "hunter2"
-BODY = bytes(range(256)) * 4096 * 3  # 3 MiB: several chunks
+
+
+def zipped(content: bytes) -> bytes:
+    """A zip with a file of these bytes, as they are."""
+    file = BytesIO()
+    with ZipFile(file, "w") as archive:
+        archive.writestr(ZipInfo("0"), content)
+    return file.getvalue()
+
+
+BODY = zipped(bytes(range(256)) * 4096 * 3)  # 3 MiB: several chunks
 SHA256 = hashlib.sha256(BODY).hexdigest()
 Answer = Callable[["Handler"], None]
 

@@ -91,7 +91,7 @@ def _data(data: dict[str, Any]) -> str:
     rows = [
         (split, name, count) for split in ("train", "val") for name, count in data[split]["classes"].items()
     ]  # fmt: skip
-    zipped = Path("data/raw/dataset.zip")
+    zipped = Path("data/raw/dataset")
     source = f"\n\n{table(('from', 'bytes', 'sha256'), [_hashed(zipped)])}" if zipped.exists() else ""
     files = data["files"]
     counts = table(("split", "class", "pictures"), rows)

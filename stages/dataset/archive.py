@@ -1,55 +1,70 @@
-"""Read a zip that may come from anywhere: its names must stay inside a folder, and its sizes within limits."""
+"""Read an archive that may come from anywhere: its names must stay inside a folder, and its sizes within limits."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import re
-import stat
+import shutil
 import unicodedata
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryFile
 from threading import Lock
 from types import TracebackType
-from zipfile import ZipFile, ZipInfo
+from typing import BinaryIO, TypeVar, cast
 
+from stages.dataset.containers import Entry, Window
+from stages.dataset.formats import NoArchiveError, open_container
+from stages.dataset.suffixes import picture_like
+from stages.dataset.tars import TarReader
+from stages.dataset.zips import ZipReader
+from stages.files.kinds import PICTURES
 from stages.files.listing import is_hidden
 from stages.program.errors import InputError
 from stages.program.params import Limits
+from stages.program.threads import in_order
 
-CHUNK = 1 << 18  # bytes
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+AHEAD = 64  # files that are unpacked and wait to be checked
+ICON = "Icon\r"  # of a folder on macOS: the one hidden name with a control character
+# An archive inside that may be the set, or a part of it; the folder that it stands for has the name before the suffix.
+INNER = re.compile(r"(?i)(.+?)\.(zip|tgz|tbz2?|txz|tar(\.gz|\.bz2|\.xz)?)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Member:
-    """A file of the zip, under a name that is safe."""
+    """A file of the archive, under a name that is safe."""
 
-    info: ZipInfo
     path: PurePosixPath
+    size: int  # bytes, as the archive says
+    irregular: str | None  # what kind of special file it is, whose bytes are no picture; None for a regular file
+    entry: Entry
+    container: ZipReader | TarReader  # that of `entry`: the archive, or one inside it
 
     @property
     def visible(self) -> bool:
         """Whether neither the file nor a folder around it is hidden."""
         return not any(map(is_hidden, self.path.parts))
 
-    @property
-    def irregular(self) -> str | None:
-        """What kind of special file it is, whose bytes are no picture; None for a regular file."""
-        kind = stat.S_IFMT(self.info.external_attr >> 16) if self.info.create_system == 3 else 0
-        if kind == stat.S_IFLNK:
-            return "a symbolic link"
-        return None if kind in {0, stat.S_IFREG} else "a device or another special file"
-
 
 class Archive:
-    """A zip, opened for reading.
+    """A zip or a tar, opened for reading.
+
+    Where nothing in it is a picture, the archives in it are the set: each is taken for a folder.
 
     Attributes:
-        members: its files, in the order of the zip.
+        members: its files, in the archive's order, those of archives inside behind the others.
+        folders: the folders that have an entry of their own, with files in them or without, and archives inside.
+        guessed_names: the paths that are not UTF-8, in an encoding that the archive does not say.
 
     Raises:
-        InputError: not a zip, damaged, too many files, or names that lead out of a folder or stand for one file.
+        InputError: no archive, damaged, too many files, or names that lead out of a folder or stand for one file.
 
     """
 
@@ -57,23 +72,20 @@ class Archive:
         self._path = path
         self._limits = limits
         self._size = path.stat().st_size
-        self._unpacked = 0  # bytes so far
+        self._spent: Counter[str] = Counter()  # bytes so far: listed, copied and unpacked
         self._lock = Lock()
+        self._stack = ExitStack()
+        self._entries = 0
+        self.members: list[Member] = []
+        self.folders: list[PurePosixPath] = []
+        self.guessed_names: list[PurePosixPath] = []
         try:
-            self._file = ZipFile(path)
-        except Exception as error:  # zipfile raises many kinds for bytes that are no zip
-            raise self._broken(error) from None
-        infos = self._file.infolist()
-        if len(infos) > limits.files:
-            raise InputError(f"{path} holds {len(infos)} files, more than data.limits.files ({limits.files}) allows")
-        names = [(info, _decoded_name(info)) for info in infos]
-        for _, name in names:
-            if reason := _fault(name):
-                raise InputError(
-                    f"the zip holds a file with an unsafe name, {name[:200]!r} ({reason}); nothing was unzipped"
-                )
-        self.members = [Member(info, PurePosixPath(name)) for info, name in names if not name.endswith("/")]
-        check_distinct(member.path for member in self.members if member.visible)
+            self._list(self._stack.enter_context(path.open("rb")))
+            self._open_archives_inside()
+            check_distinct(member.path for member in self.members if member.visible)
+        except BaseException:
+            self._stack.close()
+            raise
 
     def __enter__(self) -> Archive:
         return self
@@ -81,38 +93,152 @@ class Archive:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._stack.close()
 
     def check_sizes(self, members: Iterable[Member]) -> None:
         """Refuse members whose declared sizes add up to more than the limits allow."""
-        self._check_size(sum(member.info.file_size for member in members), "what it says of itself")
+        self._check_size(sum(member.size for member in members), "what it says of itself")
 
-    def extract(self, member: Member, target: Path) -> str:
-        """Write a member's bytes to `target`, counted whatever size it declares, and return their sha256.
+    def extract(
+        self, targets: Mapping[Member, Path], check: Callable[[Path], Result]
+    ) -> Iterator[tuple[Member, str, Result]]:
+        """Write members' bytes to files, counted whatever size they declare, and check each file in a thread.
+
+        A zip is unpacked in threads, too; a tar is read from front to back.
+
+        Args:
+            targets: the file to write for each of the members.
+            check: called with each file, once it is written.
+
+        Yields:
+            Each member, the sha256 of its bytes, and what `check` gave: in the order of `targets` for a zip, in the
+            archive's for a tar.
 
         Raises:
             InputError: encrypted, damaged, or more bytes than are allowed.
 
         """
+        by_container: dict[ZipReader | TarReader, dict[Member, Path]] = {}
+        for member, target in targets.items():
+            by_container.setdefault(member.container, {})[member] = target
+        for container, own in by_container.items():
+            if isinstance(container, ZipReader):
+                yield from in_order(partial(self._unzip, check), own.items(), ahead=AHEAD)
+            else:
+                yield from in_order(partial(_check, check), self._untar(container, own), ahead=AHEAD)
+
+    def _unzip(self, check: Callable[[Path], Result], item: tuple[Member, Path]) -> tuple[Member, str, Result]:
+        member, target = item
+        ((_, chunks),) = self._contents(member.container, [member])
+        return member, self._write(chunks, member, target), check(target)
+
+    def _untar(self, tar: TarReader, targets: Mapping[Member, Path]) -> Iterator[tuple[Member, str, Path]]:
+        """Yield each member once it is written, the sha256 of its bytes, and its file."""
+        for members, chunks in self._contents(tar, [*targets]):
+            first, *links = members
+            digest = self._write(chunks, first, targets[first])
+            for link in links:
+                self._spend("unpacked", first.size, _up_to(link))
+                shutil.copyfile(targets[first], targets[link])
+            for member in members:
+                yield member, digest, targets[member]
+
+    def _write(self, chunks: Iterable[bytes], member: Member, target: Path) -> str:
         digest = hashlib.sha256()
         with target.open("wb") as file:
-            for chunk in self._chunks(member):
-                with self._lock:
-                    self._unpacked += len(chunk)
-                    self._check_size(self._unpacked, f"{str(member.path)!r} and what comes before it")
+            for chunk in chunks:
+                self._spend("unpacked", len(chunk), _up_to(member))
                 digest.update(chunk)
                 file.write(chunk)
         return digest.hexdigest()
 
-    def _chunks(self, member: Member) -> Iterator[bytes]:
-        if member.info.flag_bits & 0x1:
-            raise self._broken("it is encrypted", member)
-        try:
-            with self._file.open(member.info) as file:
-                while chunk := file.read(CHUNK):
-                    yield chunk
-        except Exception as error:  # decompressors raise many kinds for damaged bytes
-            raise self._broken(error, member) from None
+    def _contents(
+        self, container: ZipReader | TarReader, members: Sequence[Member]
+    ) -> Iterator[tuple[list[Member], Iterator[bytes]]]:
+        """Yield members with their bytes, to be read before the next: each alone, or with the hard links to it."""
+        if isinstance(container, ZipReader):
+            for member in members:
+                yield [member], self._guarded(container.chunks(member.entry), member.path)
+            return
+        at: dict[int, list[Member]] = {}
+        for member in members:
+            at.setdefault(container.offset(member.entry), []).append(member)
+        for offset, chunks in self._guarded(container.contents(member.entry for member in members)):
+            yield at[offset], self._guarded(chunks, at[offset][0].path)
+
+    def _list(self, file: BinaryIO, inside: PurePosixPath | None = None, folder: PurePosixPath | None = None) -> None:
+        """Add the files and folders of an archive; of one inside, as those of the folder that it is taken for."""
+
+        def spend(n: int) -> None:
+            self._spend("listed", n, "as far as it was listed")
+
+        container = self._guard(lambda: open_container(file, spend), inside)
+        self._stack.callback(container.close)
+        for entry in self._guarded(container.entries(), inside):
+            self._entries += 1
+            if self._entries > self._limits.files:
+                limit = f"data.limits.files ({self._limits.files})"
+                raise InputError(
+                    f"{self._path} holds more files than {limit} allows; raise it if you trust the archive"
+                )
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            if reason := _fault(entry.name) or _fault(name):
+                raise InputError(
+                    f"the archive holds a file with an unsafe name, {name[:200]!r} ({reason}); nothing was unpacked"
+                )
+            path = PurePosixPath(name)
+            if entry.guessed:
+                self.guessed_names.append(path)
+            if not entry.folder:
+                self.members.append(Member(path, entry.size, entry.irregular, entry, container))
+            elif path.parts:
+                self.folders.append(path)
+
+    def _open_archives_inside(self) -> None:
+        """Put the members of archives inside in their place, if those are the set, as no picture lies beside them."""
+        usable = [member for member in self.members if member.visible and not member.irregular]
+        inner = [member for member in usable if INNER.fullmatch(member.path.name)]
+        others = (member for member in usable if not INNER.fullmatch(member.path.name) and picture_like(member.path))
+        if not inner or any(map(self._is_picture, others)):
+            return
+        opened = self._windows(inner)
+        self.members = [member for member in self.members if member not in opened]
+        for member, window in opened.items():
+            match = INNER.fullmatch(member.path.name)
+            folder = member.path.with_name(match[1] if match else "")
+            self.folders.append(folder)
+            self._list(cast(BinaryIO, io.BufferedReader(window)), member.path, folder)
+
+    def _is_picture(self, member: Member) -> bool:
+        return self._guard(lambda: member.container.kind(member.entry), member.path) in PICTURES
+
+    def _windows(self, members: Sequence[Member]) -> dict[Member, Window]:
+        """Return the bytes of members as files to read anywhere in.
+
+        They are read where they stand in the archive, if they do so as they are; else from a file beside it that has no
+        name, so that it goes with this process.
+        """
+        lock = Lock()
+        archive = self._stack.enter_context(self._path.open("rb"))
+        container = members[0].container  # all lie in the one that was opened first
+        places = {member: self._guard(partial(container.position, member.entry), member.path) for member in members}
+        windows = {m: Window(archive, lock, place, m.size) for m, place in places.items() if place is not None}
+        packed = [member for member in members if member not in windows]
+        if packed:
+            scratch = cast(BinaryIO, self._stack.enter_context(TemporaryFile(dir=self._path.parent)))  # noqa: SIM115
+            for same, chunks in self._contents(container, packed):
+                start = scratch.tell()
+                for chunk in chunks:
+                    self._spend("copied", len(chunk), _up_to(same[0]))
+                    scratch.write(chunk)
+                scratch.flush()  # so that a full disk is told here, not where the archive is read
+                windows |= {member: Window(scratch, lock, start, scratch.tell() - start) for member in same}
+        return {member: windows[member] for member in members}
+
+    def _spend(self, what: str, size: int, basis: str) -> None:
+        with self._lock:
+            self._spent[what] += size
+            self._check_size(self._spent[what], basis)
 
     def _check_size(self, size: int, basis: str) -> None:
         if size > self._limits.total_gib * 2**30:
@@ -121,20 +247,40 @@ class Archive:
             limit = f"{self._limits.ratio:g} times its size, as many as data.limits.ratio allows"
         else:
             return
-        raise InputError(f"{self._path} unpacks to more than {limit} ({basis}): raise it if you trust the zip")
+        raise InputError(f"{self._path} unpacks to more than {limit} ({basis}): raise it if you trust the archive")
 
-    def _broken(self, error: Exception | str, member: Member | None = None) -> InputError:
-        location = f", at {str(member.path)!r}" if member else ""
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return InputError(f"{self._path} cannot be unzipped{location}: {reason}; give another data.path or data.url")
+    def _guard(self, read: Callable[[], Item], path: PurePosixPath | None) -> Item:
+        """Return what `read` gives, with a sentence for what it raises of the archive or the member at `path`."""
+        try:
+            return read()
+        except InputError:
+            raise
+        except NoArchiveError as error:
+            subject = f"{self._path} holds {str(path)!r}, which" if path else str(self._path)
+            raise InputError(
+                f"{subject} is {error.what} where an archive of pictures belongs; {error.advice}"
+            ) from None
+        except Exception as error:  # zipfile and decompressors raise many kinds for damaged bytes
+            location = f", at {str(path)!r}" if path else ""
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(
+                f"{self._path} cannot be unpacked{location}: {reason}; give another data.path or data.url"
+            ) from None
+
+    def _guarded(self, items: Iterator[Item], path: PurePosixPath | None = None) -> Iterator[Item]:
+        """Yield the items of an iterator, with a sentence for what it raises."""
+        done = object()
+        while (item := self._guard(lambda: next(items, done), path)) is not done:
+            yield cast(Item, item)
 
 
-def _decoded_name(info: ZipInfo) -> str:
-    """Return a member's whole name, which zipfile cuts at a NUL; as UTF-8 where it is, even if not marked so."""
-    if not info.flag_bits & 0x800:
-        with suppress(UnicodeError):
-            return info.orig_filename.encode("cp437").decode("utf-8")
-    return info.orig_filename
+def _check(check: Callable[[Path], Result], item: tuple[Member, str, Path]) -> tuple[Member, str, Result]:
+    member, digest, file = item
+    return member, digest, check(file)
+
+
+def _up_to(member: Member) -> str:
+    return f"{str(member.path)!r} and what comes before it"
 
 
 def _fault(name: str) -> str | None:
@@ -145,7 +291,9 @@ def _fault(name: str) -> str | None:
         "it leads out of its folder": ".." in parts,
         "a backslash": "\\" in name,
         "a drive letter": any(re.match("[A-Za-z]:", part) for part in parts),
-        "a control character": any(unicodedata.category(character) == "Cc" for character in name),
+        "a control character": any(
+            unicodedata.category(letter) == "Cc" for part in parts for letter in part if part != ICON
+        ),
         "too long": len(name.encode()) > 1000 or any(len(part.encode()) > 255 for part in parts),
     }
     return next((fault for fault, present in faults.items() if present), None)
@@ -175,7 +323,7 @@ def _folded(path: PurePosixPath) -> str:
 
 def _collision(one: PurePosixPath, other: PurePosixPath) -> InputError:
     if one == other:
-        return InputError(f"the zip holds {str(one)!r} twice; nothing was unzipped")
+        return InputError(f"the archive holds {str(one)!r} twice; nothing was unpacked")
     return InputError(
-        f"the zip holds {str(one)!r} and {str(other)!r}, which not every machine can hold side by side; rename one"
+        f"the archive holds {str(one)!r} and {str(other)!r}, which not every machine can hold side by side; rename one"
     )

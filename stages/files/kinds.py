@@ -5,7 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 START = 512  # bytes that tell; a tar's magic stands at 257
+QUOTED = 60  # characters of a text that are shown
 WEB_PAGE = "a web page (HTML)"
+
+# Kinds of pictures, whether they are decoded here or have to be converted first.
+PICTURES = frozenset({
+    "a JPEG", "a PNG", "a GIF", "a WebP picture", "an AVIF picture", "a HEIC picture", "a TIFF", "a BMP",
+    "a PNM picture", "a JPEG 2000 picture", "a JPEG XL picture", "a Canon raw picture", "a Fujifilm raw picture",
+    "an Olympus raw picture", "a Panasonic raw picture", "a Photoshop document", "a DICOM file", "an SVG drawing",
+})  # fmt: skip
+# Suffixes of what has pixels, whether it is decoded here or not.
+PICTURE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".bmp",
+    ".pbm", ".pgm", ".ppm", ".pnm", ".jp2", ".j2k", ".jxl",
+})  # fmt: skip
+# Archives that are read here: the last three where a tar is in them.
+ARCHIVES = frozenset({"a zip", "a tar", "a gzip", "a bzip2", "an xz"})
+OTHER_ARCHIVES = frozenset({"a Zstandard file", "a 7z archive", "a RAR archive"})
 
 # Of each kind: where its magic stands, and the magic. The first that fits is taken.
 _MAGIC: tuple[tuple[str, int, tuple[bytes, ...]], ...] = (
@@ -47,7 +63,7 @@ _MAGIC: tuple[tuple[str, int, tuple[bytes, ...]], ...] = (
     ("a MATLAB file", 0, (b"MATLAB 5.0",)),
     ("a Parquet table", 0, (b"PAR1",)),
     ("a BMP", 0, (b"BM",)),
-    ("a PNM picture", 0, (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")),
+    ("a PNM picture", 0, tuple(b"P%d%c" % (n, space) for n in range(1, 7) for space in b"\n\r\t #")),
     ("a Git LFS pointer", 0, (b"version https://git-lfs.github.com/spec",)),
 )  # fmt: skip
 
@@ -60,7 +76,7 @@ def kind_of(start: bytes) -> str | None:
 
     """
     for kind, offset, magics in _MAGIC:
-        if start.startswith(magics, offset):
+        if start.startswith(magics, offset) and (kind != "a BMP" or start[15:18] == b"\0\0\0"):  # a size is there
             return kind
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<title")):
@@ -70,6 +86,29 @@ def kind_of(start: bytes) -> str | None:
     if text.startswith((b"{", b"[")) and text.isascii():
         return "JSON"
     return None if start else "an empty file"
+
+
+def described(start: bytes) -> str:
+    """Return what a file is, as a phrase that may follow "is" or "sends": its kind, and how its text begins.
+
+    Args:
+        start: its first bytes, START of them or all that there are.
+
+    """
+    kind = kind_of(start)
+    text = start.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+    if kind not in {None, WEB_PAGE, "JSON", "XML"}:
+        return str(kind)
+    shown = "".join(character if character.isprintable() else " " for character in text)
+    shown = " ".join(shown.replace("\ufffd", " ").split())[:QUOTED].rstrip()
+    what = kind or ("text" if _is_text(start) else "a file of no kind that is known here")
+    return (
+        f'{what} that begins with "{shown}"' if kind or _is_text(start) else f"{what} (it begins with {start[:16]!r})"
+    )
+
+
+def _is_text(start: bytes) -> bool:
+    return not any(byte < 32 and byte not in b"\t\n\r\f" for byte in start)
 
 
 def read_start(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""Which files are visible, in folders and in zips, and how a folder is listed."""
+"""Which files are visible, in folders and in archives, and how a folder is listed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# What systems and programs leave beside files, and do not show themselves. Windows and macOS do not tell case apart.
+_ANY_CASE = {
+    "__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin",
+    "system volume information",
+}  # fmt: skip
+_AS_WRITTEN = {"@eaDir", "#recycle", "@Recycle", "@tmp", "lost+found", "__pycache__"}
+
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is hidden: it begins with a dot, or is the one that macOS adds to zips."""
-    return name.startswith(".") or name == "__MACOSX"
+    """Whether a file or folder of this name is hidden: it begins with a dot, or is what a system keeps for itself."""
+    return name.startswith(".") or name in _AS_WRITTEN or name.casefold() in _ANY_CASE
 
 
 def files_below(folder: Path, onerror: Callable[[OSError], None] | None = None) -> Iterator[Path]:

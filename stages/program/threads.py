@@ -29,7 +29,12 @@ def in_order(
     """
     pool = ThreadPoolExecutor(threads or cores())
     remaining = iter(items)
-    pending: deque[Future[Result]] = deque(pool.submit(work, item) for item in islice(remaining, ahead))
+    pending: deque[Future[Result]] = deque()
+    try:
+        pending.extend(pool.submit(work, item) for item in islice(remaining, ahead))
+    except BaseException:  # of the items: what was begun ends before the caller clears up behind it
+        pool.shutdown(cancel_futures=True)
+        raise
 
     def results() -> Iterator[Result]:
         try:

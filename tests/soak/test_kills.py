@@ -29,7 +29,7 @@ KILLS = int(os.environ.get("SOAK_KILLS", "5"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
 START = "dvc's start"
 OUTPUTS = {
-    "download": ["data/raw/dataset.zip"],
+    "download": ["data/raw/dataset"],
     "unzip": ["data/images", "metrics/data.json"],
     "weights": ["data/weights"],
     "features": ["data/features"],

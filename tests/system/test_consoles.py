@@ -32,7 +32,7 @@ def typed(checkout: Checkout, console: str, *arguments: str, folder: Path, stdin
 
 @pytest.mark.parametrize("console", CONSOLES)
 def test_unzip(checkout: Checkout, tmp_path: Path, console: str) -> None:
-    archive = checkout.folder / "data/raw/dataset.zip"
+    archive = checkout.folder / "data/raw/dataset"
     archive.parent.mkdir(parents=True)
     write_zip(archive, train=3, val=2, classes=CLASSES)
     done = typed(checkout, console, "stages.unzip", folder=checkout.folder)

@@ -65,7 +65,7 @@ def test_classes_that_differ_in_their_levels_alone(
 ) -> None:
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
     Path("data/raw").mkdir(parents=True)
-    deep_set(Path("data/raw/dataset.zip"), kind, convert)
+    deep_set(Path("data/raw/dataset"), kind, convert)
     unzip.main()
     data = json.loads(Path("metrics/data.json").read_text())
     assert data["levels"] == {"pictures": 20} | levels.as_dict()
@@ -98,7 +98,7 @@ def test_classes_that_differ_in_their_levels_alone(
 def test_training_on_pixels_and_a_set_of_two_depths(in_tmp_path: Path) -> None:
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
     Path("data/raw").mkdir(parents=True)
-    path = deep_set(Path("data/raw/dataset.zip"), "PNG", lambda grey: grey.astype(np.uint16))
+    path = deep_set(Path("data/raw/dataset"), "PNG", lambda grey: grey.astype(np.uint16))
     with ZipFile(path, "a") as file:
         for split, name in (("train", "plain.png"), ("val", "white.png")):
             content = BytesIO()

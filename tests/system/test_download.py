@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import ROOT, Checkout, write_zip
+from tests.conftest import ROOT, Checkout, names_in, write_zip
 from tests.server import BODY, SECRET, SHA256, Handler, Server, basic, reply, serving, tagged
 
 
@@ -35,16 +35,16 @@ def test_killed_then_resumed(server: Server, tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
     server.answers = [lambda request: request.send(BODY, pause=0.2), lambda request: request.send(BODY)]
     command = [sys.executable, "-m", "stages.download"]
-    part = tmp_path / "data/raw/dataset.zip.part"
+    part = tmp_path / "data/raw/dataset.part"
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 20
         while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
     assert 0 < part.stat().st_size < len(BODY)
-    assert not (tmp_path / "data/raw/dataset.zip").exists()
+    assert not (tmp_path / "data/raw/dataset").exists()
     subprocess.run(command, cwd=tmp_path, check=True)
-    assert (tmp_path / "data/raw/dataset.zip").read_bytes() == BODY
+    assert (tmp_path / "data/raw/dataset").read_bytes() == BODY
     assert "range" in server.seen[1]
 
 
@@ -74,11 +74,26 @@ def test_a_trickle_is_seen_and_can_be_stopped(checkout: Checkout) -> None:
                 seen += os.read(terminal, 1000)
         assert process.returncode == 130
         os.close(terminal)
-        came = (checkout.folder / "data/raw/dataset.zip.part").stat().st_size
+        came = (checkout.folder / "data/raw/dataset.part").stat().st_size
         assert came > 0
         checkout.stage("download")
         assert server.seen[-1]["range"] == f"bytes={came}-"
-    assert hashlib.sha256((checkout.folder / "data/raw/dataset.zip").read_bytes()).hexdigest() == SHA256
+    assert hashlib.sha256((checkout.folder / "data/raw/dataset").read_bytes()).hexdigest() == SHA256
+
+
+def test_a_page_is_not_kept_and_the_next_run_asks_again(checkout: Checkout, tmp_path: Path) -> None:
+    body = write_zip(tmp_path / "drawn.zip", train=2, val=1).read_bytes()
+    page = reply(200, b"<!DOCTYPE html><title>Quota exceeded</title>", Content_Type="text/html")
+    with serving(page, reply(200, body)) as server:
+        checkout.set(data__url=server.url, data__sha256=None)
+        printed = checkout.dvc("repro", "unzip", fails=True)
+        assert f"download: {server.url} sends a web page (HTML) that begins with " in printed
+        raw = checkout.folder / "data/raw"
+        assert not raw.exists() or names_in(raw) == []
+        checkout.dvc("repro", "unzip")
+        assert (raw / "dataset").read_bytes() == body
+        assert len(server.seen) == 2
+        assert "Running stage" not in checkout.dvc("repro", "unzip")
 
 
 def holding(folder: Path, secret: str) -> set[str]:
@@ -126,7 +141,7 @@ def test_no_secret_is_printed_or_written(checkout: Checkout, tmp_path: Path) -> 
         printed = verbose(checkout)
         assert "answered 404" in printed
         assert SECRET not in printed
-        note = json.loads((checkout.folder / "data/raw/dataset.zip.part.json").read_text())
+        note = json.loads((checkout.folder / "data/raw/dataset.part.json").read_text())
         assert note["validator"] == '"one"'
         assert holding(checkout.folder, SECRET) == {"params.yaml"}
         server.answers = [reply(200, body, Content_Length=str(len(body)))]

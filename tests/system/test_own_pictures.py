@@ -12,6 +12,7 @@ from zipfile import ZipFile
 import pytest
 from dvc.repo import Repo
 
+from tests.archives import converted
 from tests.conftest import Checkout, draw, write_zip
 
 CLASSES = ("dots", "lines", "точки 点")
@@ -75,12 +76,21 @@ def test_a_folder_of_classes_is_split(checkout: Checkout, tmp_path: Path) -> Non
     )
 
 
-@pytest.mark.parametrize("packed", [True, False])
-def test_three_classes_with_a_split(checkout: Checkout, tmp_path: Path, packed: bool) -> None:
-    path = write_zip(tmp_path / "own.zip", train=3, val=2, classes=CLASSES)
-    if not packed:
-        shutil.unpack_archive(path, tmp_path / "own")
-        path = tmp_path / "own"
+@pytest.mark.parametrize("given", ["zip", "tar.gz", "folder", "folder of archives", "zip of archives"])
+def test_three_classes_with_a_split(checkout: Checkout, tmp_path: Path, given: str) -> None:
+    path = write_zip(tmp_path / "own", train=3, val=2, classes=CLASSES, top="")
+    if "." in given:
+        converted(path, given)
+    elif given != "zip":
+        folder = tmp_path / "unpacked"
+        shutil.unpack_archive(path, folder, "zip")
+        if given != "folder":
+            shutil.make_archive(str(folder / "train"), "zip", folder / "train")
+            shutil.make_archive(str(folder / "val"), "gztar", folder / "val")
+            (folder / "labels.csv").write_text("file,class\n")
+            shutil.rmtree(folder / "train")
+            shutil.rmtree(folder / "val")
+        path = folder if "zip" not in given else Path(shutil.make_archive(str(tmp_path / "outer"), "zip", folder))
     download_and_unzip(checkout, path)
     assert checkout.json("metrics/data.json") == {
         "train": {"pictures": 9, "classes": dict.fromkeys(CLASSES, 3)},
@@ -89,17 +99,33 @@ def test_three_classes_with_a_split(checkout: Checkout, tmp_path: Path, packed: 
     }
 
 
+def test_a_folder_in_a_cache_that_is_linked(checkout: Checkout) -> None:
+    folder = folder_of_classes(checkout.folder / "flowers", each=3)
+    (folder / "labels.csv").write_text("a,b\n")
+    checkout.dvc("config", "cache.type", "symlink")
+    checkout.dvc("add", "flowers")
+    assert (folder / "dots/00.png").is_symlink()
+    checkout.set(data__path="flowers", data__url="nowhere.zip")
+    printed = checkout.dvc("repro", "unzip")
+    assert (checkout.folder / "data/raw/dataset").is_symlink()
+    with ZipFile(checkout.folder / "data/raw/dataset") as file:
+        assert file.read("labels.csv") == b"a,b\n"
+        assert file.read("dots/00.png") == (folder / "dots/00.png").read_bytes()
+    assert checkout.json("metrics/data.json")["train"]["classes"] == dict.fromkeys(CLASSES, 2)
+    assert "not packed" not in printed
+
+
 def test_the_folder_that_is_there_for_them(checkout: Checkout, tmp_path: Path) -> None:
     own = checkout.folder / "data/own"
     assert [path.name for path in own.iterdir()] == [".gitkeep"]
     write_zip(tmp_path / "url.zip", train=2, val=1)
     checkout.set(data__url=str(tmp_path / "url.zip"), data__sha256=None)
     checkout.stage("download")
-    assert (checkout.folder / "data/raw/dataset.zip").read_bytes() == (tmp_path / "url.zip").read_bytes()
+    assert (checkout.folder / "data/raw/dataset").read_bytes() == (tmp_path / "url.zip").read_bytes()
     shutil.copytree(folder_of_classes(tmp_path / "set"), own / "set")
     assert checkout.run("git", "status", "--short", "data") == ""
     checkout.stage("download")
-    with ZipFile(checkout.folder / "data/raw/dataset.zip") as file:
+    with ZipFile(checkout.folder / "data/raw/dataset") as file:
         assert len(file.namelist()) == 30
     checkout.stage("unzip")
     assert list(checkout.json("metrics/data.json")["train"]["classes"]) == list(CLASSES)

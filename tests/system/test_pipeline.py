@@ -128,7 +128,7 @@ def test_a_failure_is_one_sentence_and_leaves_no_output(copied: Checkout) -> Non
     printed = copied.dvc("repro", fails=True)
     (sentence,) = (line for line in printed.splitlines() if line.startswith("download: "))
     assert "was expected" in sentence
-    assert not (copied.folder / "data/raw/dataset.zip").exists()
+    assert not (copied.folder / "data/raw/dataset").exists()
     copied.set(data__sha256=None, strategies__linear__layers="layer9")
     printed = copied.dvc("repro", fails=True)
     assert "train: layers: resnet18 has no layer 'layer9'" in printed

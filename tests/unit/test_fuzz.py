@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import stat
 import struct
+import tarfile
 import tempfile
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.archives import TARS, Tarred, entry, tar
 from tests.conftest import draw
 from tests.damage import Edit, edited, edits, examples, seldom, shares
 from tests.readers import check_archive, check_picture
@@ -126,3 +128,64 @@ def archive_of(extra: list[Extra], *, split: bool) -> bytes:
 def test_any_archive(extra: list[Extra], split: bool, damage: list[Edit], share: float) -> None:
     sentence = check_archive(edited(archive_of(extra, split=split), damage, share))
     event(re.sub(r"'.*|[0-9].*", "", sentence)[:60] or "pictures")
+
+
+fields = st.sampled_from(["path", "linkpath", "size", "GNU.sparse.name", "GNU.sparse.realsize", "comment"])
+names = st.one_of(
+    st.builds("set/{}/{}".format, st.sampled_from(["train/cats", "val/dogs", "cats", "cats/small"]), leaves),
+    st.builds("/".join, st.lists(parts, min_size=1, max_size=6)),
+)
+tarred = st.builds(
+    entry,
+    name=st.one_of(names, names, st.just("set/cats/000.jpg")),
+    content=contents,
+    kind=st.one_of(
+        st.just(tarfile.REGTYPE),
+        st.sampled_from([bytes([kind]) for kind in b"\x001234567ABDgKLMNSVXxz"]),
+    ),
+    linkname=st.one_of(st.just("set/cats/000.jpg"), names),
+    pax_headers=seldom(st.dictionaries(fields, st.one_of(names, st.integers(-1, 10**6).map(str)), max_size=2), {}),
+)
+
+
+def tar_of(extra: list[Tarred], kind: str, header: int, *, split: bool) -> bytes:
+    """A tar with a few good pictures and those entries."""
+    file = BytesIO()
+    good = []
+    for number, label in enumerate(("cats", "dogs") * 2):
+        top = ("train/", "val/")[number // 2] if split else ""
+        good.append(entry(f"set/{top}{label}/{number:03}.jpg", encoded("JPEG", number)))
+    tar(file, [*good, *extra], kind, header)
+    return file.getvalue()
+
+
+tars = st.builds(
+    tar_of,
+    st.lists(tarred, max_size=4),
+    st.sampled_from([*TARS]),
+    st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+    split=st.booleans(),
+)
+
+
+@given(st.builds(edited, tars, seldom(edits, []), shares))
+@examples(200)
+def test_any_tar(content: bytes) -> None:
+    event(re.sub(r"'.*|[0-9].*", "", check_archive(content))[:60] or "pictures")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["train.zip", "a/val.tar", "b.tgz"]), st.lists(extras, max_size=2)), max_size=3),
+    seldom(edits, []), st.booleans(), st.booleans(),
+)  # fmt: skip
+@examples(100)
+def test_any_archives_inside(
+    inner: list[tuple[str, list[Extra]]], damage: list[Edit], deflate: bool, again: bool
+) -> None:
+    file = BytesIO()
+    with ZipFile(file, "w", ZIP_DEFLATED if deflate else ZIP_STORED) as outer:
+        outer.writestr("first.zip", archive_of([], split=True))
+        for name, extra in inner:
+            content = archive_of(extra, split=again) if name.endswith("zip") else tar_of([], "tar", 1, split=again)
+            outer.writestr(name, edited(content, damage, 1))
+    event(re.sub(r"'.*|[0-9].*", "", check_archive(file.getvalue()))[:60] or "pictures")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.files.kinds import START, kind_of
+from stages.files.kinds import START, described, kind_of
 
 
 def picture(kind: str) -> bytes:
@@ -63,7 +63,27 @@ def array() -> bytes:
         (b'{"message": "not found"}', "JSON"),
         (b"", "an empty file"),
         (b"just words", None),
+        (b"P4ssw0rd: 1234", None),
+        (b"BMI,age,name\n23,40,somebody\n", None),
     ],
 )
 def test_kinds(content: bytes, kind: str | None) -> None:
     assert kind_of(content[:START]) == kind
+
+
+@pytest.mark.parametrize(
+    ("content", "phrase"),
+    [
+        (picture("PNG"), "a PNG"),
+        (b"", "an empty file"),
+        (b"\xef\xbb\xbf<html>\n<b>Wait\x1b[2J!", 'a web page (HTML) that begins with "<html> <b>Wait [2J!"'),
+        (b'{"error": 1}' * 90, 'JSON that begins with "' + '{"error": 1}' * 5 + '"'),
+        (b"<?xml version='1.0'?><Error>", "XML that begins with \"<?xml version='1.0'?><Error>\""),
+        (b"Not Found\n", 'text that begins with "Not Found"'),
+        ("Подождите".encode(), 'text that begins with "Подождите"'),
+        (b"\0\1", "a file of no kind that is known here (it begins with b'\\x00\\x01')"),
+    ],
+)  # fmt: skip
+def test_phrases(content: bytes, phrase: str) -> None:
+    assert described(content[:START]) == phrase
+    assert described(content[:START]).isprintable()

@@ -77,8 +77,8 @@ def test_the_order_and_the_types_of_params_are_those_of_the_card(strategy: str) 
     by_solver = {
         "lbfgs": ["layers", "standardise", "depth_emphasis", "solver", "weight_decay", "n_splits"],
         "by epochs": ["init", "freeze", "layers", "precompute", "views", "augment", "solver", "head", "batch_norm",
-                      "epochs", "patience", "batch_size", "learning_rate", "layer_decay", "momentum", "weight_decay", "schedule",
-                      "holdout"],
+                      "epochs", "patience", "batch_size", "learning_rate", "layer_decay", "momentum", "weight_decay",
+                      "schedule", "holdout"],
     }  # fmt: skip
     block = load_params(ROOT / "params.yaml").strategies[strategy]
     assert list(block.model_dump()) == common + by_solver["lbfgs" if block.solver == "lbfgs" else "by epochs"]

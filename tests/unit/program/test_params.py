@@ -198,7 +198,7 @@ def test_a_surplus_name_in_any_block(tmp_path: Path, above: str) -> None:
         ("features.views.flip", 2, "features.views.flip is 2: it takes a number from 0 and at most 1"),
         ("features.views.count", 0, "features.views.count is 0: it takes a whole number from 1 and "),
         ("strategies.scratch.init", "noise", "strategies.scratch.init is 'noise': it takes pretrained, random or ran"),
-        ("strategies.linear.layers", ["stem", "stem"], "strategies.linear.layers is a list: it names a layer twice; name each"),
+        ("strategies.linear.layers", ["stem", "stem"], "strategies.linear.layers is a list: it names a layer twice; "),
         ("strategies.linear.layers", ["all", "stem"], "strategies.linear.layers is a list: it is all, or a list"),
         ("strategies.linear.layers", [], "strategies.linear.layers is a list: it takes all, the name of a layer, or a"),
         ("strategies.linear.depth_emphasis", 0, "strategies.linear.depth_emphasis"),

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from stages.dataset.formats import check_archive
 from stages.program.errors import InputError
 from stages.sources import fetch, http
-from tests.conftest import names_in
+from tests.archives import FORMATS, converted
+from tests.conftest import names_in, write_zip
 from tests.server import BODY, SHA256, Server
 
 
@@ -151,3 +153,71 @@ def test_paths_that_are_none(tmp_path: Path, source: str, sentence: str) -> None
     with pytest.raises(InputError, match=sentence):
         fetch.fetch([source], tmp_path / "out/set.zip", None, param="data.url", gib=1)
     assert names_in(tmp_path / "out") == []
+
+
+PAGE = b"<!DOCTYPE html><title>Quota exceeded</title>"
+REFUSED = [
+    (PAGE, 'a web page (HTML) that begins with "<!DOCTYPE html><title>Quota exceeded</title>"'),
+    (b'{"message": "API rate limit exceeded"}', 'JSON that begins with "{"message": "API rate limit exceeded"}"'),
+    (b"%PDF-1.7\n", "a PDF"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
+    (b"", "an empty file"),
+    (b"\xff\xd8\xff\xe0", "a JPEG"),
+]
+
+
+def fetch_archive(sources: list[str], folder: Path, sha256: str | None = None) -> tuple[str, str]:
+    return fetch.fetch(sources, folder / "set", sha256, param="data.url", gib=1, check=check_archive)
+
+
+@pytest.mark.parametrize(("content", "what"), REFUSED)
+@pytest.mark.parametrize("sha256", [None, SHA256])
+def test_what_is_no_archive_is_not_kept(
+    server: Server, tmp_path: Path, content: bytes, what: str, sha256: str | None
+) -> None:
+    server.answers = [lambda request: request.send(content), lambda request: request.send(BODY)]
+    with pytest.raises(InputError) as caught:
+        fetch_archive([server.url], tmp_path, sha256)
+    assert str(caught.value).startswith(f"{server.url} sends {what} where an archive of pictures belongs; ")
+    assert names_in(tmp_path) == []
+    assert fetch_archive([server.url], tmp_path, sha256) == (SHA256, server.url)
+    assert [("range" in seen) for seen in server.seen] == [False, False]
+
+
+def test_the_next_source_is_asked_and_paths_are_looked_at_too(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "page.zip").write_bytes(PAGE)
+    server.answers = [lambda request: request.send(PAGE), lambda request: request.send(BODY)]
+    sources = [str(tmp_path / "page.zip"), server.url, f"{server.url}?2"]
+    assert fetch_archive(sources, tmp_path / "out") == (SHA256, sources[2])
+    (tmp_path / "out/set").write_bytes(b"before")
+    with pytest.raises(InputError, match=r"page.zip, is a web page .HTML. that begins with .* where an archive"):
+        fetch_archive(sources[:1], tmp_path / "out")
+    assert (tmp_path / "out/set").read_bytes() == b"before"
+    assert names_in(tmp_path / "out") == ["set"]
+
+
+def test_a_page_that_ends_what_was_cut_off(server: Server, tmp_path: Path) -> None:
+    page = PAGE + bytes(len(BODY))  # under the same tag: its end would be taken for that of the zip
+    server.answers = [
+        lambda request: request.send(BODY, stop_after=1 << 20), lambda request: request.send(page),
+        lambda request: request.send(BODY),
+    ]  # fmt: skip
+    assert fetch_archive([server.url], tmp_path) == (SHA256, server.url)
+    assert len(server.seen) == 3
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_is_kept_and_none_that_is_damaged(server: Server, tmp_path: Path, kind: str) -> None:
+    whole = converted(write_zip(tmp_path / "drawn", train=1, val=1), kind).read_bytes()
+    server.answers = [lambda request: request.send(whole)]
+    fetch_archive([server.url], tmp_path / "out")
+    assert (tmp_path / "out/set").read_bytes() == whole
+    damaged = {"zip": whole[:-40], "tar": whole[:156] + b"\xff" + whole[157:]}.get(kind, whole[:15])
+    server.answers = [lambda request: request.send(damaged)]
+    said = {
+        "zip": "cannot be unpacked: it is a zip that is cut off or damaged .File is not a zip file.; fetch it again",
+        "tar": "cannot be unpacked: it is a tar that is damaged .its first header.; fetch it again",
+    }  # fmt: skip
+    with pytest.raises(InputError, match=said.get(kind, "cannot be unpacked|with no tar in it where")):
+        fetch_archive([server.url], tmp_path / "new")
+    assert names_in(tmp_path / "new") == []

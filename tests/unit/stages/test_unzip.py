@@ -106,7 +106,7 @@ def broken(tmp_path: Path, name: str) -> Path:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("text", "set.zip cannot be unzipped: File is not a zip file"),
+        ("text", 'set.zip is text that begins with "no zip" where an archive of pictures belongs; give a zip, or'),
         ("crc", "Bad CRC-32 for file 'set/train/dots/000.jpg'"),
         ("one class", "fewer than two class folders: its pictures lie in set/train/dots/"),
         ("other classes", "train and val have different classes .rings in one only."),
