@@ -163,8 +163,8 @@ def _lay_out(zipped: Archive, data: Data, folder: Path) -> tuple[dict[PurePosixP
     _check_no_class_is_empty(zipped, layout, data)
     if guessed := [path for path in zipped.guessed_names if path in layout.places]:
         note = (
-            f"{len(guessed)} names are in an encoding that the archive does not say, such as {str(guessed[0])!r}: if they "
-            "are garbled, pack it anew with names in UTF-8"
+            f"{len(guessed)} names are in an encoding that the archive does not say, such as {str(guessed[0])!r}: if "
+            "they are garbled, pack it anew with names in UTF-8"
         )
         layout = replace(layout, notes=[*layout.notes, note])
     return {**left_out, **layout.left_out}, layout

@@ -85,21 +85,23 @@ def all_depths(network: nn.Module, architecture: str) -> tuple[str, ...]:
     return tuple(name for name in chain if name != "head" and (name != "avgpool" or has_weights))
 
 
-def cut_network(network: nn.Module, card: Card, layer: str) -> tuple[nn.Sequential, nn.Sequential]:
+def cut_network(
+    network: nn.Module, card: Card, layer: str, depths: Sequence[str] = ()
+) -> tuple[nn.Sequential, nn.Sequential]:
     """Cut a network's chain of layers behind one of them: (the frozen part, the part that is trained).
 
-    With "pixels" nothing is frozen and the first part is empty. Where the head takes several depths, these are the cut
-    layer or above it, and the second part is their pooled outputs, side by side, and the head.
+    With "pixels" nothing is frozen and the first part is empty. With `depths`, of the cut layer or above it, the
+    second part is their pooled outputs, side by side, and the head that takes them.
     """
     chain = layers(network, card.architecture)
     head = Float32(chain.pop("head"))
     cut = ["pixels", *chain].index(layer)
     parts = list(chain.values())
     frozen = nn.Sequential(*parts[:cut]).requires_grad_(requires_grad=False)
-    if not card.depths:
+    if not depths:
         return frozen, nn.Sequential(*parts[cut:], head)
     pooling = Float32(family_of(card.architecture).pooling())
-    return frozen, nn.Sequential(PooledDepths(dict(list(chain.items())[cut:]), card.depths, pooling), head)
+    return frozen, nn.Sequential(PooledDepths(dict(list(chain.items())[cut:]), depths, pooling), head)
 
 
 def trained_layers(trained: nn.Sequential) -> list[nn.Module]:
@@ -110,7 +112,7 @@ def trained_layers(trained: nn.Sequential) -> list[nn.Module]:
 
 def whole_network(network: nn.Module, card: Card) -> nn.Sequential:
     """Return a model's network from a normalised picture to logits, (n, classes)."""
-    return cut_network(network, card, "pixels")[1]
+    return cut_network(network, card, "pixels", card.depths)[1]
 
 
 def layer_of(whole: nn.Sequential, card: Card, name: str) -> nn.Module:

@@ -186,7 +186,7 @@ class Training:
         """Cut the network, hold pictures out, and count the batches."""
         device = choose_device(params.device)
         network.to(device).to(memory_format=torch.channels_last)
-        frozen, trained = cut_network(network, card, strategy.freeze)
+        frozen, trained = cut_network(network, card, strategy.freeze, card.depths)
         train_indices, holdout_indices = hold_out(split.labels, strategy.holdout, params.seed)
         n_batches = count_batches(len(train_indices), strategy.batch_size, ranks)
         if strategy.head == "fitted":

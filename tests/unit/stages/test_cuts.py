@@ -52,7 +52,7 @@ def whole_network(card: Card, names: list[str], precision: str) -> NDArray[np.fl
 def from_inputs(card: Card) -> NDArray[np.float32]:
     """The logits of the training pictures by the layers above the cut, from what training had stored of them."""
     network = chain.restore(card, len(card.classes), Path("data/model/model.safetensors"))
-    _, above = chain.cut_network(network, card, card.cut)
+    _, above = chain.cut_network(network, card, card.cut, card.depths)
     batches = Batches(StoredSplit(Path("data/inputs/train")), card, torch.device("cpu"), Ranks())
     return predict(above, batches, np.arange(24)).numpy()
 
