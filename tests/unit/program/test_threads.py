@@ -17,7 +17,7 @@ def test_in_order() -> None:
 @pytest.mark.parametrize("good", [0, 3, 20])
 def test_items_that_fail_leave_no_thread_behind(good: int) -> None:
     before = threading.active_count()
-    finished = []
+    finished: list[int] = []
 
     def items() -> Iterator[int]:
         yield from range(good)
