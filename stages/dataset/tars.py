@@ -96,7 +96,7 @@ class TarReader:
 
         """
         stream = self._stream(self._spend)
-        files: dict[PurePosixPath, Entry] = {}
+        files: dict[str, Entry] = {}
         long: dict[bytes, bytes] = {}  # GNU's names and targets of links, by the type of their header
         pax: dict[bytes, bytes] = {}
         ended = False
@@ -119,9 +119,9 @@ class TarReader:
                 entry = self._entry(header, block, long, pax, stream)
                 if header.type == tarfile.LNKTYPE:
                     target = pax.get(b"linkpath", long.get(tarfile.GNUTYPE_LONGLINK, _raw(header.linkname)))
-                    entry = self._linked(entry, files.get(PurePosixPath(as_text(target)[0])))
+                    entry = self._linked(entry, files.get(_plain(as_text(target)[0])))
                 if entry.irregular is None and not entry.folder:
-                    files[PurePosixPath(entry.name)] = entry
+                    files[_plain(entry.name)] = entry
                 long, pax = {}, {}
                 yield entry
         if not ended:
@@ -253,6 +253,11 @@ def _size(header: TarInfo, pax: dict[bytes, bytes]) -> int:
     if not re.fullmatch(rb"[0-9]{1,18}", pax[b"size"]):
         raise UnreadableError(f"it is a tar that is damaged (a size of {pax[b'size'][:20]!r})")
     return int(pax[b"size"])
+
+
+def _plain(name: str) -> str:
+    """Return a path without what says nothing, such as ./ and a second slash."""
+    return str(PurePosixPath(name))
 
 
 def _raw(name: str) -> bytes:
