@@ -65,7 +65,7 @@ def main() -> None:
         print("left out: ... (metrics/data.json has more)")
     files = summary["files"]
     used = ", ".join(f"{summary[split]['pictures']} {split}" for split in SPLITS)
-    print(f"of {files['all']} files, {files['used']} are used ({used}) and {files['left_out']} are left out")
+    print(f"of {files['all']} files, {files['used']} are used ({used}), {files['left_out']} left out")
 
 
 def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:

@@ -234,7 +234,9 @@ def _label_notes(labelled: Labelled, paths: Sequence[Parts]) -> list[str]:
     notes = [f"labels: {len(labelled.labels)} of {len(paths)} pictures have one in {labelled.source}"]
     if missing := labelled.without_picture:
         more = ", ..." if len(missing) > 3 else ""
-        notes.append(f"{labelled.source}: {len(missing)} rows name no picture of the set ({listed(missing[:3])}{more})")
+        notes.append(
+            f"rows of {labelled.source} that name no picture of the set: {len(missing)} ({listed(missing[:3])}{more})"
+        )
     return notes
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -46,7 +47,8 @@ def test_a_folder_of_classes_is_split(checkout: Checkout, tmp_path: Path) -> Non
         "train": {"pictures": 24, "classes": dict.fromkeys(CLASSES, 8)},
         "val": {"pictures": 6, "classes": dict.fromkeys(CLASSES, 2)},
         "split": {"val_fraction": 0.2, "val_seed": 0},
-        "left_out": [],
+        "files": {"all": 31, "used": 30, "left_out": 1},
+        "left_out": [{"file": "readme.txt", "reason": "not a picture"}],
     }
     assert "val: 6 pictures (2 dots, 2 lines, 2 точки 点)" in printed
     first = pictures_in(checkout.folder / "data/images")
@@ -92,11 +94,60 @@ def test_three_classes_with_a_split(checkout: Checkout, tmp_path: Path, given: s
             shutil.rmtree(folder / "val")
         path = folder if "zip" not in given else Path(shutil.make_archive(str(tmp_path / "outer"), "zip", folder))
     download_and_unzip(checkout, path)
+    table = int("archives" in given)
     assert checkout.json("metrics/data.json") == {
         "train": {"pictures": 9, "classes": dict.fromkeys(CLASSES, 3)},
         "val": {"pictures": 6, "classes": dict.fromkeys(CLASSES, 2)},
-        "left_out": [],
+        "split": {"train": ["train"], "val": ["val"]},
+        "files": {"all": 15 + table, "used": 15, "left_out": table},
+        "left_out": [{"file": "labels.csv", "reason": "not a picture"}] * table,
     }
+
+
+def pictures(folder: Path, names: Sequence[str]) -> Path:
+    """Write pictures that all differ, of the class whose name is in their own."""
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        draw(int("lines" in name), number).save(folder / name)
+    return folder
+
+
+def test_sets_as_they_come(checkout: Checkout, tmp_path: Path) -> None:
+    """Labels in a table, three splits in a .tgz, classes in names: what is refused says what to set, and that works."""
+    table = pictures(tmp_path / "table", [f"{n:02}_{label}.jpg" for n in range(6) for label in ("dots", "lines")])
+    for number, picture in enumerate(sorted(table.iterdir())):
+        picture.rename(table / f"{number:03x}.jpg")
+    rows = "".join(f"{n:03x},{('dots', 'lines')[n % 2]},{n * 0.37}\n" for n in range(13))
+    (table / "annotations.csv").write_text(f"id,kind,weight\n{rows}")
+    checkout.set(data__path=str(table), data__url="nowhere.zip")
+    checkout.stage("download")
+    sentence = "annotations.csv with the columns id and kind for 12 of the pictures: set data.labels to annotations.csv"
+    assert sentence in checkout.stage("unzip", fails=True)
+    checkout.set(data__labels="annotations.csv")
+    printed = checkout.stage("unzip")
+    assert "rows of annotations.csv that name no picture of the set: 1 (00c)" in printed
+    assert "of 13 files, 12 are used (10 train, 2 val), 1 left out" in printed
+
+    splits = {"train": 3, "validation": 1, "test": 2}
+    names = [
+        f"set/{s}/{label}/{n}.png" for s, each in splits.items() for label in ("dots", "lines") for n in range(each)
+    ]
+    folder = pictures(tmp_path / "splits", names)
+    archive = shutil.make_archive(str(tmp_path / "splits"), "gztar", folder)
+    checkout.set(data__path=str(Path(archive).rename(tmp_path / "splits.tgz")), data__labels=None)
+    checkout.stage("download")
+    printed = checkout.stage("unzip")
+    assert "set/validation/ joins the training pictures; tested on is set/test/" in printed
+    assert checkout.json("metrics/data.json")["train"]["classes"] == {"dots": 4, "lines": 4}
+
+    named = pictures(tmp_path / "named", [f"{label}_{n}.png" for n in range(4) for label in ("two_dots", "lines")])
+    checkout.set(data__path=str(named))
+    checkout.stage("download")
+    refused = checkout.stage("unzip", fails=True)
+    assert "(lines, two_dots)" in refused
+    checkout.set(data__labels=refused.rstrip().rpartition("data.labels to '")[2].removesuffix("'"))
+    checkout.stage("unzip")
+    assert checkout.json("metrics/data.json")["train"]["classes"] == {"lines": 3, "two_dots": 3}
 
 
 def test_a_folder_in_a_cache_that_is_linked(checkout: Checkout) -> None:

@@ -18,6 +18,7 @@ from stages.dataset.suffixes import TABLES, picture_like
 from stages.program.errors import InputError
 from stages.program.params import Data, load_params
 from tests.conftest import ROOT
+from tests.damage import examples
 
 DATA = load_params(ROOT / "params.yaml").data
 
@@ -247,7 +248,7 @@ def test_what_a_table_and_the_pictures_lack(tmp_path: Path) -> None:
     assert {str(path): place.split for path, place in layout.places.items()} == {
         "0.png": "train", "1.png": "train", "2.png": "val", "3.png": "val"}  # fmt: skip
     assert layout.left_out == {PurePosixPath("4.png"): "without a label", PurePosixPath("5.png"): "without a label"}
-    assert "t.csv: 1 rows name no picture of the set (9)" in layout.notes
+    assert "rows of t.csv that name no picture of the set: 1 (9)" in layout.notes
 
 
 def test_a_table_for_each_split(tmp_path: Path) -> None:
@@ -311,6 +312,7 @@ FILES = st.sampled_from(["0.jpg", "1.jpg", "cat.0.png", "x_1", "notes.txt", "lab
 PATHS = st.builds(lambda folders, file: "/".join((*folders, file)), st.lists(NAMES, max_size=3), FILES)
 
 
+@examples(300)
 @given(tree=st.sets(PATHS, min_size=1, max_size=24), seed=st.integers(0, 99))
 def test_any_tree(tree: set[str], seed: int) -> None:
     """Every picture is placed or left out with a reason, once; no class is made up; and order changes nothing."""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import random
+import zlib
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from stages.program.errors import InputError
 from stages.program.params import load_params
 from stages.unzip import unzip
 from tests.conftest import ROOT, draw, write_zip
+from tests.damage import examples
 
 DATA = load_params(ROOT / "params.yaml").data
 
@@ -192,3 +198,38 @@ def test_a_class_of_which_nothing_can_be_held_out_stops_here(tmp_path: Path) -> 
     with pytest.raises(InputError, match=sentence):
         unzip(path, tmp_path / "images", DATA)
     assert not (tmp_path / "images").exists()
+
+
+PICTURES = st.builds(
+    lambda folders, file: "/".join((*folders, file)),
+    st.lists(
+        st.sampled_from(["train", "test", "val", "cats", "dogs", "images", "masks", ".git", "@eaDir"]), max_size=3
+    ),
+    st.sampled_from(["0.png", "1.png", "2.png", "broken.png", "notes.txt", "Thumbs.db"]),
+)
+
+
+@examples(40)
+@given(tree=st.sets(PICTURES, min_size=4, max_size=24), seed=st.integers(0, 99))
+def test_any_tree(tmp_path_factory: pytest.TempPathFactory, tree: set[str], seed: int) -> None:
+    """Every file is used or left out, in one split; no class is made up; order changes nothing but the archive."""
+    written: list[Any] = []
+    for names in (sorted(tree), random.Random(seed).sample(sorted(tree), len(tree))):
+        folder = tmp_path_factory.mktemp("tree")
+        with ZipFile(folder / "set.zip", "w") as file:
+            for name in names:
+                content = BytesIO()
+                draw(0, zlib.crc32(name.encode()) % 1000).save(content, "PNG")
+                file.writestr(name, b"x" if "broken" in name else content.getvalue())
+        try:
+            summary = unzip(folder / "set.zip", folder / "images", DATA.model_copy(update={"max_bad_fraction": 1.0}))
+        except InputError as error:
+            assert not (folder / "images").exists()
+            written.append(str(error))
+            continue
+        used = files(folder / "images")
+        assert summary["files"] == {"all": len(tree), "used": len(used), "left_out": len(tree) - len(used)}
+        assert len(used) + len(summary["left_out"]) == len(tree)
+        assert {name.split("/")[1] for name in used} <= {part for name in tree for part in name.split("/")[:-1]}
+        written.append((summary, {name: (folder / "images" / name).read_bytes() for name in used}))
+    assert written[0] == written[1] or all(isinstance(one, str) for one in written)
