@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import stat
 import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
+from zipfile import ZipFile, ZipInfo
 
 import pytest
 from hypothesis import given
@@ -198,6 +199,43 @@ def test_a_class_of_which_nothing_can_be_held_out_stops_here(tmp_path: Path) -> 
     with pytest.raises(InputError, match=sentence):
         unzip(path, tmp_path / "images", DATA)
     assert not (tmp_path / "images").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("set/wasps/", b"", "the class folder set/wasps/ is empty; put pictures into it, or name it in data.exclude"),
+        (
+            "set/wasps/cut.jpg",
+            b"x",
+            "no file of the class 'wasps' is a picture that can be decoded; 'set/wasps/cut.jpg'",
+        ),
+        (
+            "set/wasps/imageNotFound.jpg",
+            b"x",
+            "no file in the set's set/wasps/ is a picture that is used: 'imageNotFound",
+        ),
+        (
+            "set/wasps",
+            b"../elsewhere",
+            "'set/wasps' is a link that leads nowhere in the set: a class may lie behind it",
+        ),
+    ],
+)
+def test_no_class_is_lost(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
+    with ZipFile(tmp_path / "set.zip", "w") as file:
+        for number in range(8):
+            picture = BytesIO()
+            draw(number % 2, number).save(picture, "PNG")
+            file.writestr(f"set/{'ants' if number % 2 else 'bees'}/{number}.png", picture.getvalue())
+        member = ZipInfo(name)
+        if content.startswith(b".."):
+            member.create_system, member.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+        file.writestr(member, content)
+    with pytest.raises(InputError) as caught:
+        unzip(tmp_path / "set.zip", tmp_path / "images", DATA)
+    assert sentence in str(caught.value)
+    unzip(tmp_path / "set.zip", tmp_path / "images", DATA.model_copy(update={"exclude": ["wasps"]}))
 
 
 PICTURES = st.builds(
