@@ -21,6 +21,7 @@ from stages.program.errors import InputError
 from stages.program.params import Data, load_params
 from stages.program.progress import progress
 from stages.program.running import run
+from stages.program.wording import unquoted
 
 FEWEST = 2  # pictures of a class to train on: one is held out to choose the weight decay, or the epoch
 NAMED = 100  # files that are named of those left out for one reason; the others are counted
@@ -60,7 +61,7 @@ def main() -> None:
             f"{levels['white']}, in all of them"
         )
     for left in summary["left_out"][:PRINTED]:
-        print(f"left out: {left['file']}: {left['reason']}")
+        print(f"left out: {unquoted(left['file'])}: {left['reason']}")
     if len(summary["left_out"]) > PRINTED:
         print("left out: ... (metrics/data.json has more)")
     files = summary["files"]

@@ -80,7 +80,7 @@ def pretrained(block: Backbone, needed: Wanted) -> tuple[dict[str, torch.Tensor]
     file = Path("data/raw/weights")  # kept if its hash is set, for the next strategy that runs this stage
     digest, source = sha256_of(file) if sha256 and file.is_file() else "", sources[0]
     if not sha256 or not digest.startswith(sha256):
-        digest, source = fetch(sources, file, sha256, param="backbone.weights", gib=MAX_GIB)
+        digest, source = fetch(sources, file, sha256, param="backbone.weights", gib=MAX_GIB, check=check_weights)
     try:
         found = find_weights(read(file, source), needed, f"backbone.weights ({without_secrets(source)})")
     except InputError:
@@ -100,6 +100,20 @@ def pretrained(block: Backbone, needed: Wanted) -> tuple[dict[str, torch.Tensor]
     return found.state, {"init": "pretrained", "sha256": digest} | ({"weights": matches[0]} if matches else {})
 
 
+def check_weights(file: Path, subject: str) -> None:
+    """Refuse a file that is none of weights by its first bytes, such as a page that a server sent in its place."""
+    start = read_start(file)
+    if not _is_safetensors(start) and not start.startswith((b"PK\3\4", b"\x80")):  # a zip, or a pickle of old PyTorch
+        kind = kind_of(start)
+        what = f"it is {kind}" if kind else f"it begins with {start[:16]!r}; check what it is"
+        raise InputError(f"{subject} is no file of weights: {what}")
+
+
+def _is_safetensors(start: bytes) -> bool:
+    """Whether a file begins with a header's length in eight bytes, the highest 0 where it is sound, then JSON."""
+    return start[8:9] == b"{" and any(byte in (0, 255) for byte in start[:8])
+
+
 def read(file: Path, source: str) -> dict[str, torch.Tensor]:
     """Read every tensor of safetensors, or of PyTorch's own format without running code from it.
 
@@ -114,13 +128,8 @@ def read(file: Path, source: str) -> dict[str, torch.Tensor]:
 
     """
     subject = f"backbone.weights ({without_secrets(source)})"
-    start = read_start(file)
-    # The length of a header in eight bytes, the highest of them 0 where it is sound, then the header, in JSON.
-    safetensors = start[8:9] == b"{" and any(byte in (0, 255) for byte in start[:8])
-    if not safetensors and not start.startswith((b"PK\3\4", b"\x80")):  # a zip, or a pickle from before PyTorch 1.6
-        kind = kind_of(start)
-        what = f"it is {kind}" if kind else f"it begins with {start[:16]!r}; check what it is"
-        raise InputError(f"{subject} is no file of weights: {what}")
+    check_weights(file, subject)
+    safetensors = _is_safetensors(read_start(file))
     try:
         with warnings.catch_warnings(), hold_interrupts("weights are being read"), safe_globals([Namespace]):
             warnings.simplefilter("ignore")  # of kinds of tensors that are refused where they would be used

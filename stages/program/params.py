@@ -66,7 +66,7 @@ class Block(BaseModel):
 
 
 class Limits(Block):
-    """The most that a zip may unpack to: times its own size, GiB, and files."""
+    """The most that an archive may unpack to: times its own size, GiB, and files."""
 
     ratio: Positive
     total_gib: Positive

@@ -211,6 +211,13 @@ def test_no_weights(in_tmp_path: Path, content: bytes, sentence: str) -> None:
         assert sentence in refused(in_tmp_path, content, name)
 
 
+def test_the_next_source_is_asked_where_one_has_a_page(weights: Path, in_tmp_path: Path) -> None:
+    (in_tmp_path / "page").write_text("<!DOCTYPE html><html><body>Log in</body></html>")
+    block = Backbone(name="resnet18", weights=[str(in_tmp_path / "page"), str(weights)], sha256=None)
+    _, source = pretrained(block, needed("resnet18"))
+    assert source["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
 def test_a_tar_and_a_folder(in_tmp_path: Path) -> None:
     with tarfile.open(in_tmp_path / "old.tar", "w") as tar:  # the format of PyTorch before 0.1.10
         tar.addfile(tarfile.TarInfo("pickle"), BytesIO(pickle.dumps(Malice(in_tmp_path / "marker"))))
