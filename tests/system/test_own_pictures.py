@@ -126,6 +126,7 @@ def test_sets_as_they_come(checkout: Checkout, tmp_path: Path) -> None:
     checkout.set(data__labels="annotations.csv")
     printed = checkout.stage("unzip")
     assert "rows of annotations.csv that name no picture of the set: 1 (00c)" in printed
+    assert "left out: annotations.csv: a table, read for its labels" in printed
     assert "of 13 files, 12 are used (10 train, 2 val), 1 left out" in printed
 
     splits = {"train": 3, "validation": 1, "test": 2}
