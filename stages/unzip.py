@@ -21,7 +21,7 @@ from stages.program.errors import InputError
 from stages.program.params import Data, load_params
 from stages.program.progress import progress
 from stages.program.running import run
-from stages.program.wording import unquoted
+from stages.program.wording import listed, unquoted
 
 FEWEST = 2  # pictures of a class to train on: one is held out to choose the weight decay, or the epoch
 NAMED = 100  # files that are named of those left out for one reason; the others are counted
@@ -132,7 +132,8 @@ def _lay_out(zipped: Archive, data: Data, folder: Path) -> tuple[dict[PurePosixP
     """
     left_out = {member.path: "hidden" for member in zipped.members if not member.visible}
     visible = [member for member in zipped.members if member.visible]
-    left_out |= choose([member.path for member in visible], data.include, data.exclude)
+    chosen, in_vain = choose([member.path for member in visible], data.include, data.exclude)
+    left_out |= chosen
     tables: dict[PurePosixPath, Member] = {}
     pictures = []
     for member in visible:
@@ -163,6 +164,9 @@ def _lay_out(zipped: Archive, data: Data, folder: Path) -> tuple[dict[PurePosixP
         (folder / "table").unlink(missing_ok=True)
     _check_no_class_is_lost(left_out, layout, data)
     _check_no_class_is_empty(zipped, layout, data)
+    if in_vain:
+        note = f"data.exclude: no file or folder of the set matches {listed(in_vain)}"
+        layout = replace(layout, notes=[*layout.notes, note])
     if guessed := [path for path in zipped.guessed_names if path in layout.places]:
         note = (
             f"{len(guessed)} names are in an encoding that the archive does not say, such as {str(guessed[0])!r}: if "

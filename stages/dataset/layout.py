@@ -10,7 +10,17 @@ from pathlib import Path, PurePosixPath
 
 from stages.dataset.class_folders import MASKS, PICTURES, NoClassFoldersError, find_classes
 from stages.dataset.labels import Labelled, Table, from_pattern, from_tables, suggest
-from stages.dataset.split_folders import TEST, TRAIN, UNLABELLED, VAL, Parts, Source, Splits, find_splits
+from stages.dataset.split_folders import (
+    TEST,
+    TRAIN,
+    UNLABELLED,
+    VAL,
+    Parts,
+    Source,
+    Splits,
+    find_splits,
+    folder_matches,
+)
 from stages.files.listing import is_hidden
 from stages.program.errors import InputError
 from stages.program.params import Data, LabelTable
@@ -50,8 +60,10 @@ class Layout:
     notes: Sequence[str]
 
 
-def choose(paths: Iterable[PurePosixPath], include: Sequence[str], exclude: Sequence[str]) -> dict[PurePosixPath, str]:
-    """Return the reason for each file that data.include and data.exclude leave out.
+def choose(
+    paths: Iterable[PurePosixPath], include: Sequence[str], exclude: Sequence[str]
+) -> tuple[dict[PurePosixPath, str], list[str]]:
+    """Return the reason for each file that data.include and data.exclude leave out, and what `exclude` has in vain.
 
     A pattern matches a file or a folder, by its name or by its path; what lies in a matching folder is matched.
 
@@ -60,21 +72,22 @@ def choose(paths: Iterable[PurePosixPath], include: Sequence[str], exclude: Sequ
 
     """
     reasons: dict[PurePosixPath, str] = {}
-    unused = set(include)
+    unused, used = set(include), set[str]()
     for path in paths:
         wanted = [pattern for pattern in include if matches(path, pattern)]
         unused.difference_update(wanted)
         if include and not wanted:
             reasons[path] = "not in data.include"
-        elif pattern := next((pattern for pattern in exclude if matches(path, pattern)), None):
-            reasons[path] = f"excluded by data.exclude ({pattern})"
+        elif unwanted := [pattern for pattern in exclude if matches(path, pattern)]:
+            reasons[path] = f"excluded by data.exclude ({unwanted[0]})"
+            used.update(unwanted)
     if unused:
         names = {part for path in paths for part in path.parts}
         raise InputError(
             f"data.include: no file or folder of the set matches {min(unused)!r}; {did_you_mean(min(unused), names)}"
             "name what there is"
         )
-    return reasons
+    return reasons, [pattern for pattern in exclude if pattern not in used]
 
 
 def matches(path: PurePosixPath, pattern: str) -> bool:
@@ -103,7 +116,7 @@ def read_layout(
         InputError: what is not clear, and what to set.
 
     """
-    left_out = {} if data.include else _masks(pictures)
+    left_out = _masks(pictures, data.include)
     paths = sorted(path.parts for path in pictures if path not in left_out)
     if not paths:
         raise InputError("the set holds no pictures; arrange them as <class>/<picture>")
@@ -139,8 +152,11 @@ class _Found:
     missed: bool = False  # whether it lies where a picture with a label should
 
 
-def _masks(pictures: Sequence[PurePosixPath]) -> dict[PurePosixPath, str]:
-    """Return the masks: what lies in a folder named for them, beside one that is named for the pictures."""
+def _masks(pictures: Sequence[PurePosixPath], include: Sequence[str]) -> dict[PurePosixPath, str]:
+    """Return the masks: what lies in a folder named for them, beside one that is named for the pictures.
+
+    A folder that data.include names, or the path of, is no such folder.
+    """
     beside: dict[PurePosixPath, str] = {}
     for path in pictures:
         for folder in path.parents:
@@ -149,7 +165,8 @@ def _masks(pictures: Sequence[PurePosixPath]) -> dict[PurePosixPath, str]:
     masks = {}
     for path in pictures:
         for folder in path.parents:
-            if folder.name.casefold() in MASKS and (images := beside.get(folder.parent)):
+            wanted = any(folder_matches(folder.parts, pattern) for pattern in include) if folder.parts else False
+            if folder.name.casefold() in MASKS and (images := beside.get(folder.parent)) and not wanted:
                 masks[path] = f"a mask: {folder.name}/ lies beside {images}/"
     return masks
 

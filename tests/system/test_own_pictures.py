@@ -47,6 +47,7 @@ def test_a_folder_of_classes_is_split(checkout: Checkout, tmp_path: Path) -> Non
         "train": {"pictures": 24, "classes": dict.fromkeys(CLASSES, 8)},
         "val": {"pictures": 6, "classes": dict.fromkeys(CLASSES, 2)},
         "split": {"val_fraction": 0.2, "val_seed": 0},
+        "notes": ["data.exclude: no file or folder of the set matches imageNotFound.*"],
         "files": {"all": 31, "used": 30, "left_out": 1},
         "left_out": [{"file": "readme.txt", "reason": "not a picture"}],
     }
@@ -99,6 +100,7 @@ def test_three_classes_with_a_split(checkout: Checkout, tmp_path: Path, given: s
         "train": {"pictures": 9, "classes": dict.fromkeys(CLASSES, 3)},
         "val": {"pictures": 6, "classes": dict.fromkeys(CLASSES, 2)},
         "split": {"train": ["train"], "val": ["val"]},
+        "notes": ["data.exclude: no file or folder of the set matches imageNotFound.*"],
         "files": {"all": 15 + table, "used": 15, "left_out": table},
         "left_out": [{"file": "labels.csv", "reason": "not a picture"}] * table,
     }

@@ -32,7 +32,7 @@ def lay_out(
 ) -> Layout:
     """Read the layout of files with these names, and of tables with these contents."""
     paths = [PurePosixPath(name) for name in names]
-    left_out = choose(paths, data.include, data.exclude)
+    left_out, _ = choose(paths, data.include, data.exclude)
     pictures = [path for path in paths if picture_like(path) and path not in left_out]
 
     def fetch(path: PurePosixPath) -> Path:
@@ -298,9 +298,10 @@ def test_labels_in_names(pattern: str, files: list[str], labels: set[str]) -> No
 
 def test_include_and_exclude_match_folders_and_say_when_they_do_not() -> None:
     paths = [PurePosixPath(name) for name in drawn("set/{k}/{c}/{n}.jpg", k=("color", "grey"), c=AB)]
-    left = choose(paths, ["color"], ["bees", "*0.jpg"])
+    left, in_vain = choose(paths, ["color"], ["bees", "*0.jpg", "wasps"])
+    assert in_vain == ["wasps"]
     assert {str(path) for path in paths if path not in left} == {"set/color/ants/1.jpg", "set/color/ants/2.jpg"}
-    assert choose(paths, ["set/color/ants"], []).keys() == {p for p in paths if "color/ants" not in str(p)}
+    assert choose(paths, ["set/color/ants"], [])[0].keys() == {p for p in paths if "color/ants" not in str(p)}
     with pytest.raises(InputError, match=r"data.include: no file or folder of the set matches 'colour'; did you mean 'color'"):  # fmt: skip
         choose(paths, ["colour"], [])
 
