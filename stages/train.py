@@ -123,6 +123,7 @@ def train_layers(
     import torch
 
     from stages.model.chain import build_with_head, restore
+    from stages.training.compiler import without_compiler
     from stages.training.fingerprint import fingerprint
     from stages.training.gradient_descent import train
     from stages.training.inputs import stored_inputs
@@ -150,7 +151,8 @@ def train_layers(
             log_epoch(live, dict(zip(CURVES, astuple(epoch), strict=True)))
 
     checkpoint = Checkpoint(fingerprint(params, split, card, ranks))
-    result = train(network, split, card, params, strategy, ranks=ranks, checkpoint=checkpoint, report=report)
+    with without_compiler():
+        result = train(network, split, card, params, strategy, ranks=ranks, checkpoint=checkpoint, report=report)
     if live:
         live.summary = summary(result.chosen, result.holdout_loss, result.holdout_accuracy)
     tensors = {name: value.cpu().contiguous().numpy() for name, value in network.state_dict().items()}

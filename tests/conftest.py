@@ -347,15 +347,20 @@ def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def draw_images(folder: Path) -> None:
+    """Draw data/images of three classes."""
+    for split, count in (("train", 8), ("val", 5)):
+        for label, name in enumerate(("dots", "lines", "more")):
+            of_class = folder / "data/images" / split / name
+            of_class.mkdir(parents=True)
+            for number in range(count):
+                draw(label, number + 100 * (split == "val")).save(of_class / f"{number}.png")
+
+
 @pytest.fixture
 def drawn_images(in_tmp_path: Path) -> Path:
     """A folder to work in, with data/images of three classes."""
-    for split, count in (("train", 8), ("val", 5)):
-        for label, name in enumerate(("dots", "lines", "more")):
-            folder = in_tmp_path / "data/images" / split / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                draw(label, number + 100 * (split == "val")).save(folder / f"{number}.png")
+    draw_images(in_tmp_path)
     return in_tmp_path
 
 

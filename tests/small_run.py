@@ -21,6 +21,13 @@ ONCE = {"epochs": 1, "holdout": 0.25, "batch_size": 9, "learning_rate": 1e-4, "p
 
 def run(strategy: str, block: Mapping[str, Any], name: str = "resnet18", precision: str = "float32") -> Card:
     """Run the stages weights, features and train with a strategy's block, in this process; return the model's card."""
+    write_params(strategy, block, name, precision)
+    encode()
+    train.main()
+    return Card.read(Path("data/model"))
+
+
+def write_params(strategy: str, block: Mapping[str, Any], name: str, precision: str) -> None:
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     content |= {"strategy": strategy, "precision": precision}
     content["backbone"]["name"] = name
@@ -28,14 +35,16 @@ def run(strategy: str, block: Mapping[str, Any], name: str = "resnet18", precisi
     content["features"]["views"]["count"] = 2
     content["strategies"][strategy] |= block
     Path("params.yaml").write_text(yaml.safe_dump(content))
+
+
+def encode() -> None:
+    """Run the stages weights and features."""
     weights.main()
     card = Card.read(Path("data/weights"))
     small = replace(card.preprocessing, resize=72, crop=64)  # pictures of that size cost little
     replace(card, preprocessing=small).write(Path("data/weights"))
     liven(Path("data/weights/weights.safetensors"), card)
     features.main()
-    train.main()
-    return Card.read(Path("data/model"))
 
 
 def liven(file: Path, card: Card) -> None:

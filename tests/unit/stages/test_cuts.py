@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -24,17 +26,49 @@ from stages.pictures.views import evaluation_view
 from stages.program.errors import InputError
 from stages.program.params import load_params
 from stages.training.batches import Batches, predict
-from tests.conftest import takes_long
-from tests.small_run import ONCE, run
+from tests.conftest import built_once, draw_images, takes_long
+from tests.small_run import ONCE, encode, write_params
 
-FAMILIES = ["resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny"]  # one of each
+SMALL = "mobilenet_v3_small"  # a third of what ResNet-18 takes
+FAMILIES = [SMALL, "resnet18", "efficientnet_b0", "convnext_tiny"]  # one of each
 with torch.device("meta"):
     LAYERS = {name: list(chain.layers(catalogue.build(name, 1), name)) for name in FAMILIES}
+QUICK = {SMALL: LAYERS[SMALL], "resnet18": ["layer3", "avgpool"]}  # the rest is for the soak
 CUTS = [
-    pytest.param(name, layer, marks=[takes_long] if name in FAMILIES[2:] else [])
+    pytest.param(name, layer, marks=[] if layer in QUICK.get(name, ()) else [takes_long])
     for name in FAMILIES
     for layer in LAYERS[name][:-1]
 ]
+
+
+SOME = slice(None, None, 3)  # of 24 training pictures, some of each class
+
+
+class Run(Protocol):
+    """`run` of small_run, on what the stages before `train` have written for other tests."""
+
+    def __call__(
+        self, strategy: str, block: Mapping[str, Any], name: str = SMALL, precision: str = "float32"
+    ) -> Card: ...
+
+
+@pytest.fixture
+def run(in_tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Run:
+    def run_train(strategy: str, block: Mapping[str, Any], name: str = SMALL, precision: str = "float32") -> Card:
+        def build(folder: Path) -> None:
+            draw_images(folder)
+            with monkeypatch.context() as patch:
+                patch.chdir(folder)
+                write_params(strategy, block, name, precision)
+                encode()
+
+        encoded = built_once(tmp_path_factory, f"encoded-{name}-{precision}", build)
+        shutil.copytree(encoded / "data", "data")
+        write_params(strategy, block, name, precision)
+        train.main()
+        return Card.read(Path("data/model"))
+
+    return run_train
 
 
 def whole_network(card: Card, names: list[str], precision: str) -> NDArray[np.float32]:
@@ -54,7 +88,7 @@ def from_inputs(card: Card) -> NDArray[np.float32]:
     network = chain.restore(card, len(card.classes), Path("data/model/model.safetensors"))
     _, above = chain.cut_network(network, card, card.cut, card.depths)
     batches = Batches(StoredSplit(Path("data/inputs/train")), card, torch.device("cpu"), Ranks())
-    return predict(above, batches, np.arange(24)).numpy()
+    return predict(above, batches, np.arange(24)[SOME]).numpy()
 
 
 def check(card: Card, precision: str = "float32", tolerance: float = 1e-4) -> None:
@@ -69,11 +103,13 @@ def check(card: Card, precision: str = "float32", tolerance: float = 1e-4) -> No
         names = StoredSplit(Path("data/inputs/train")).names
         Path("data/images/val").rename("data/images/test")
         Path("data/images/train").rename("data/images/val")
-        np.testing.assert_allclose(from_inputs(card), whole_network(card, names, precision), atol=tolerance, rtol=0)
+        np.testing.assert_allclose(
+            from_inputs(card), whole_network(card, names[SOME], precision), atol=tolerance, rtol=0
+        )
 
 
 @pytest.mark.parametrize(("name", "freeze"), CUTS)
-def test_layers_trained_above_any_cut(drawn_images: Path, name: str, freeze: str) -> None:
+def test_layers_trained_above_any_cut(run: Run, name: str, freeze: str) -> None:
     card = run("partial", {"freeze": freeze, **ONCE, "head": "random"}, name)
     assert card.cut == freeze
     check(card)
@@ -87,7 +123,7 @@ def test_layers_trained_above_any_cut(drawn_images: Path, name: str, freeze: str
 
 
 @pytest.mark.parametrize(("name", "layer"), CUTS)
-def test_a_head_on_one_layer(drawn_images: Path, name: str, layer: str) -> None:
+def test_a_head_on_one_layer(run: Run, name: str, layer: str) -> None:
     card = run("svm", {"layers": layer, "n_splits": 2, "weight_decay": 0.1}, name)
     assert card.depths == (layer,)
     assert StoredSplit(Path("data/features/train")).array(layer).shape[:2] == (24, 2)
@@ -102,7 +138,7 @@ def test_a_head_on_one_layer(drawn_images: Path, name: str, layer: str) -> None:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[takes_long] if name in FAMILIES[2:] else []) for name in FAMILIES]
 )
-def test_a_head_on_several_layers(drawn_images: Path, name: str, layers: str | list[str]) -> None:
+def test_a_head_on_several_layers(run: Run, name: str, layers: str | list[str]) -> None:
     card = run("linear", {"layers": layers, "n_splits": 2, "weight_decay": 0.1, "depth_emphasis": [1, 4]}, name)
     if layers == "all":  # an average pooling without weights says nothing that the layer below has not said
         repeats = name in {"resnet18", "efficientnet_b0"}
@@ -117,30 +153,41 @@ def test_a_head_on_several_layers(drawn_images: Path, name: str, layers: str | l
     check(card)
 
 
+STRATEGIES: list[tuple[str, dict[str, Any]]] = [
+    ("linear", {"n_splits": 2}),
+    ("linear", {"n_splits": 2, "loss": "hinge", "standardise": True, "class_weight": "balanced"}),
+    ("svm", {"n_splits": 2, "layers": "layer4"}),
+    ("partial", ONCE),
+    ("partial", {**ONCE, "loss": "hinge", "class_weight": "balanced"}),
+    ("partial", {**ONCE, "freeze": "layer2", "precompute": False, "views": None, "augment": {
+        "min_scale": 0.5, "flip": 0.0, "rotation": 0.0}}),
+    ("finetune", ONCE),
+    ("finetune", {**ONCE, "solver": "adamw"}),
+    ("scratch", {**ONCE, "init": "pretrained"}),
+    ("tutorial", ONCE),
+]  # fmt: skip
+
+QUICK_STRATEGIES = {(SMALL, "float32"): range(10), ("resnet18", "bfloat16"): (1, 3, 7, 9)}
+
+
 @pytest.mark.parametrize(
-    ("strategy", "block"),
+    ("name", "precision", "strategy", "block"),
     [
-        ("linear", {"n_splits": 2}),
-        ("linear", {"n_splits": 2, "loss": "hinge", "standardise": True, "class_weight": "balanced"}),
-        ("svm", {"n_splits": 2, "layers": "layer4"}),
-        ("partial", ONCE),
-        ("partial", {**ONCE, "loss": "hinge", "class_weight": "balanced"}),
-        ("partial", {**ONCE, "freeze": "layer2", "precompute": False, "views": None, "augment": {
-            "min_scale": 0.5, "flip": 0.0, "rotation": 0.0}}),
-        ("finetune", ONCE),
-        ("finetune", {**ONCE, "solver": "adamw"}),
-        ("scratch", {**ONCE, "init": "pretrained"}),
-        ("tutorial", ONCE),
+        pytest.param(
+            name, precision, strategy, block,
+            marks=[] if number in QUICK_STRATEGIES.get((name, precision), ()) else [takes_long],
+        )
+        for name, precision in ((SMALL, "float32"), ("resnet18", "float32"), ("resnet18", "bfloat16"))
+        for number, (strategy, block) in enumerate(STRATEGIES)
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_every_strategy(drawn_images: Path, strategy: str, block: dict[str, Any], precision: str) -> None:
+def test_every_strategy(run: Run, name: str, precision: str, strategy: str, block: dict[str, Any]) -> None:
     # Whatever the precision: what bfloat16 layers give is stored without loss, and heads compute in float32.
-    check(run(strategy, block, precision=precision), precision, tolerance=1e-4 if precision == "float32" else 0.02)
+    check(run(strategy, block, name, precision), precision, tolerance=1e-4 if precision == "float32" else 0.02)
 
 
-def test_random_weights_are_those_of_their_number(drawn_images: Path) -> None:
-    first = run("scratch", {**ONCE, "init": "random:1", "learning_rate": 1e-9})
+def test_random_weights_are_those_of_their_number(run: Run) -> None:
+    first = run("scratch", {**ONCE, "init": "random:1", "learning_rate": 1e-9}, "resnet18")
     assert (first.init, first.sha256, first.weights) == ("random:1", None, None)
     check(first)
     torch.manual_seed(1)
@@ -158,13 +205,13 @@ def test_random_weights_are_those_of_their_number(drawn_images: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_misspelt_layer_gets_the_layers_that_there_are(
-    drawn_images: Path, strategy: str, block: dict[str, Any], sentence: str
+    run: Run, strategy: str, block: dict[str, Any], sentence: str
 ) -> None:
-    with pytest.raises(InputError, match=re.escape(sentence.replace("NO", "resnet18 has no layer"))):
+    with pytest.raises(InputError, match=re.escape(sentence.replace("NO", f"{SMALL} has no layer"))):
         run(strategy, block)
 
 
-def test_bfloat16_maps_take_two_bytes_and_lose_nothing(drawn_images: Path) -> None:
+def test_bfloat16_maps_take_two_bytes_and_lose_nothing(run: Run) -> None:
     run("partial", ONCE, precision="bfloat16")
     stored = StoredSplit(Path("data/inputs/train")).array("inputs")
     assert stored.dtype == np.uint16
@@ -172,7 +219,7 @@ def test_bfloat16_maps_take_two_bytes_and_lose_nothing(drawn_images: Path) -> No
     frozen, _ = chain.cut_network(
         chain.restore_backbone(card, Path("data/weights/weights.safetensors")), card, "layer3"
     )
-    square = decoding.square(drawn_images / "data/images/train/dots/0.png", card.preprocessing).copy()
+    square = decoding.square(Path("data/images/train/dots/0.png"), card.preprocessing).copy()
     with torch.inference_mode(), devices.autocast(torch.device("cpu"), "bfloat16"):
         expected = frozen(evaluation_view(torch.from_numpy(square)[None], card.preprocessing))
     assert expected.dtype == torch.bfloat16
@@ -180,16 +227,15 @@ def test_bfloat16_maps_take_two_bytes_and_lose_nothing(drawn_images: Path) -> No
     torch.testing.assert_close(found, expected, atol=0.02, rtol=0.02)
 
 
-def test_inputs_are_stored_once_for_all_that_ask_for_the_same(
-    drawn_images: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run("finetune", ONCE)
+def test_inputs_are_stored_once_for_all_that_ask_for_the_same(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    quick = {**ONCE, "head": "random"}
+    run("finetune", quick)
     time = Path("data/inputs/train/inputs.npy").stat().st_mtime_ns
     content = yaml.safe_load(Path("params.yaml").read_text())
 
     def again(strategy: str, **block: Any) -> bool:
         changed = content | {"strategy": strategy}
-        changed["strategies"][strategy] |= {**ONCE, **block}
+        changed["strategies"][strategy] |= {**quick, **block}
         Path("params.yaml").write_text(yaml.safe_dump(changed))
         capsys.readouterr()
         train.main()
