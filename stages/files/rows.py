@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.files.arrays import ArrayWriter, Cells, array_readers, array_writers
+from stages.files.atomic import replacing
 from stages.files.json_files import read_json, write_json
 from stages.files.stored_split import CONTENTS, Contents, read_contents, write_contents
 from stages.program.errors import InputError
@@ -197,19 +198,22 @@ class Generation:
                     part.finished[cells[piece][~right]] = False
             except (ValueError, OSError):
                 part.finished[:] = False
-            if lost := len(cells) - int(part.finished.sum()):
-                wrong += lost
-                for path in (self.folder / name).glob(JOURNAL):
-                    path.unlink()
-                self._write_journal(name)
+            wrong += len(cells) - int(part.finished.sum())
+        self._write_journals()
         return wrong
 
-    def _write_journal(self, name: str) -> None:
-        part = self.parts[name]
-        cells = np.flatnonzero(part.finished)
-        records = np.zeros(len(cells), self._record)
-        records["cell"], records["sums"] = cells, part.sums[cells]
-        (self.folder / name / JOURNAL.replace("*", "0")).write_bytes(records.tobytes())
+    def _write_journals(self) -> None:
+        """Replace the journals by one for each split, of whole records: the last one of a killed run may be torn."""
+        for name, part in self.parts.items():
+            cells = np.flatnonzero(part.finished)
+            records = np.zeros(len(cells), self._record)
+            records["cell"], records["sums"] = cells, part.sums[cells]
+            path = self.folder / name / JOURNAL.replace("*", "0")
+            with replacing(path) as temporary:
+                temporary.write_bytes(records.tobytes())
+            for other in (self.folder / name).glob(JOURNAL):
+                if other != path:
+                    other.unlink()
 
     def copy_from(self, other: Generation) -> int:
         """Copy what is not finished here and is there, for the same content; return the number of damaged cells."""
@@ -321,10 +325,10 @@ class RowStore:
         for number in reversed(numbers):
             try:
                 others.append(Generation.read(self.folder(number)))
-            except (InputError, OSError) as error:
+            except (InputError, OSError):
                 if (self.folder(number) / KEY).exists():  # a run may be killed before it is written
-                    print(f"{error}; its rows are computed again")
-                shutil.rmtree(self.folder(number), ignore_errors=True)
+                    print(f"{self.folder(number)} is damaged; its rows are computed again")
+                _remove(self.folder(number))
         for other in others:
             if other.key == key and other.is_of(arrays, parts):
                 _say_damaged(other, other.verify())
@@ -340,7 +344,7 @@ class RowStore:
             if other is not generation:
                 _say_damaged(other, generation.copy_from(other))
                 if other.key == key and not other.complete:
-                    shutil.rmtree(other.folder)  # what it has of these pictures is here
+                    _remove(other.folder)  # what it has of these pictures is here
         self._prune(generation)
         return generation
 
@@ -350,7 +354,7 @@ class RowStore:
             self._prune(generation)
         else:
             print(f"{self._folder}: there are no hard links on this disk, so no rows are kept for the next run")
-            shutil.rmtree(generation.folder)
+            _remove(generation.folder)
 
     def make_room(self, generation: Generation) -> None:
         """Remove all but a generation: the disk is full."""
@@ -359,7 +363,7 @@ class RowStore:
     def _prune(self, last: Generation, keep: int | None = None) -> None:
         others = [number for number in self._numbers() if self.folder(number) != last.folder]
         for number in others[: max(0, len(others) + 1 - (keep or self._keep))]:
-            shutil.rmtree(self.folder(number))
+            _remove(self.folder(number))
 
     def _numbers(self) -> list[int]:
         found = self._folder.iterdir() if self._folder.is_dir() else ()
@@ -398,3 +402,8 @@ def _matches(part: Part, source: Part, view: int) -> tuple[Cells, Cells]:
 def _say_damaged(generation: Generation, n: int) -> None:
     if n:
         print(f"{generation.folder}: {n} rows are damaged; they are computed again")
+
+
+def _remove(folder: Path) -> None:
+    (folder / KEY).unlink(missing_ok=True)  # first: what is half removed is not read
+    shutil.rmtree(folder)
