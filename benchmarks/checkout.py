@@ -87,6 +87,7 @@ class Checkout:
             "data/weights",
             "data/features",
             "data/inputs",
+            "data/rows",
             "data/model",
         ):
             shutil.rmtree(self.folder / name, ignore_errors=True)

@@ -60,7 +60,7 @@ def compute_logits(params: Params, card: Card, split: StoredSplit, ranks: Ranks)
     from stages.model.encoding import Decoded, encode_all, logits_encoder  # here, as a head needs no decoder
 
     decoded = Decoded(Path("data/images/val"), split.names, card, ranks)
-    batches = encode_all(decoded, logits_encoder(params, card, file), None, what="evaluate")
+    batches = encode_all(decoded, logits_encoder(params, card, file), what="evaluate")
     logits = [arrays[0][:, 0] for _, arrays in batches]
     return ranks.all_gather(np.concatenate(logits) if logits else None)
 

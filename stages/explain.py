@@ -65,7 +65,7 @@ def samples(split: StoredSplit, card: Card) -> tuple[list[Tile], str]:
         path = Path("data/images/train", split.names[number])
         square = torch.from_numpy(decoding.square(path, preprocessing).copy())[None]
         # The seeds are those of `features`, or of epoch 1, 2, ... in `train`.
-        draws = (view_draws(seed, view, [number]) for view in range(1, n_views))
+        draws = (view_draws(seed, view, split.contents[[number]]) for view in range(1, n_views))
         augmented = (training_view(square, preprocessing, augment, draw) for draw in draws)
         pictures = [pixels(view[0], preprocessing) for view in (evaluation_view(square, preprocessing), *augmented)]
         tiles.append(Tile(pictures, (card.classes[split.labels[number]], split.names[number])))

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from stages.files.card import Card
-from stages.files.stored_split import write_names
-from stages.model.encoding import Decoded, pooled_encoder, store
+from stages.files.rows import ROWS, RowStore
+from stages.model.encoding import pooled_encoder
 from stages.model.ranks import join_process_group
+from stages.model.storing import Split, hash_contents, row_key, store
 from stages.pictures.levels import read_levels
 from stages.program.launch import launched
 from stages.program.params import load_params
 from stages.program.running import run
+
+KEPT = 3  # runs whose rows are kept: those of a picture, or of weights, that come back
 
 
 def main() -> None:
@@ -32,19 +36,22 @@ def main() -> None:
     )  # fmt: skip
     layers = [name for name in card.layers if name != "head"]
     with join_process_group() as ranks, ranks.replacing(Path("data/features")) as target:
-        names: dict[str, list[str]] = {}
-        decoded: dict[str, Decoded] = {}
-        for split in ("train", "val"):
+        splits = {}
+        for split, n_views in (("train", views.count), ("val", 1)):
             folder = Path("data/images") / split
-            names[split] = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-            decoded[split] = Decoded(folder, names[split], card, ranks)
-        encoder = pooled_encoder(params, card, layers, seed)  # while the first pictures are being decoded
-        for split in ("train", "val"):
-            if ranks.rank == 0:
-                labels = np.array([classes.index(name.partition("/")[0]) for name in names[split]], dtype=np.int64)
-                write_names(target / split, labels, names[split])
-            ranks.barrier()
-            store(decoded[split], target / split, layers, encoder, views if split == "train" else None)
+            names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+            labels = np.array([classes.index(name.partition("/")[0]) for name in names], dtype=np.int64)
+            splits[split] = Split(folder, names, hash_contents(folder, names, ranks), labels, n_views)
+        store(
+            splits,
+            layers,
+            target,
+            RowStore(ROWS / "features", KEPT),
+            key=partial(row_key, params, card, layers, views, seed),
+            encoder=partial(pooled_encoder, params, card, layers, views, seed),
+            card=card,
+            ranks=ranks,
+        )
         if ranks.rank == 0:
             card.write(target)
 

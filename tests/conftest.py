@@ -250,8 +250,9 @@ def everything_in(folder: Path) -> dict[str, bytes | None]:
 
 
 def contents(folder: Path, *names: str) -> dict[str, str]:
-    """The hash of every file below these names, but for the lock, and for what a killed DVC had tried links with."""
-    files = [path for name in names for path in ((folder / name), *(folder / name).rglob("*")) if path.is_file()]
+    """The hash of every file below these names, but for the lock, rows kept for later, and what a killed DVC left."""
+    found = [path for name in names for path in ((folder / name), *(folder / name).rglob("*")) if path.is_file()]
+    files = [path for path in found if not path.is_relative_to(folder / "data/rows")]
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files

@@ -1,10 +1,11 @@
-"""The sha256 of files."""
+"""The sha256 of files, of the code among them."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
+STAGES = Path(__file__).parent.parent
 CHUNK = 1 << 20  # bytes of a file that are read at a time
 
 
@@ -15,3 +16,9 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def code_of(*rooms: str) -> str:
+    """Return the hash of the stages' code in these folders, their subfolders included."""
+    files = sorted(file for room in rooms for file in (STAGES / room).rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

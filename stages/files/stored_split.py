@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.files.json_files import not_there_yet
+from stages.files.json_files import damaged, not_there_yet
 
 ROWS = 8192  # pictures in memory at a time
+CONTENTS, LENGTH = "contents.txt", 64  # a sha256 in hexadecimal on each line
+
+Contents = NDArray[np.bytes_]  # the sha256 of each picture's file, in hexadecimal
 
 
 class StoredSplit:
@@ -46,6 +48,19 @@ class StoredSplit:
         array: NDArray[Any] = np.load(path, mmap_mode="r")
         return array
 
+    @cached_property
+    def contents(self) -> Contents:
+        """The sha256 of each picture's file, which is what its random draws come from.
+
+        Raises:
+            InputError: the file is not there, damaged, or of other pictures.
+
+        """
+        contents = read_contents(self._folder / CONTENTS)
+        if len(contents) != len(self.labels):
+            raise damaged(self._folder / CONTENTS)
+        return contents
+
     def side_by_side(self, names: Sequence[str]) -> Iterator[NDArray[np.float32]]:
         """Yield the plain views of all pictures, up to ROWS at a time, with the columns of several arrays in a row."""
         arrays = [self.array(name) for name in names]
@@ -53,37 +68,29 @@ class StoredSplit:
             yield np.concatenate([array[first : first + ROWS, 0] for array in arrays], axis=1)
 
 
-def write_names(folder: Path, labels: NDArray[np.int64], names: Sequence[str]) -> None:
-    """Write the labels and the names of a split into a new folder."""
+def write_names(folder: Path, labels: NDArray[np.int64], names: Sequence[str], contents: Contents) -> None:
+    """Write the labels, the names and the contents of a split into a new folder."""
     folder.mkdir(parents=True)
     np.save(folder / "labels.npy", labels)
     (folder / "names.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    write_contents(folder / CONTENTS, contents)
 
 
-class ArrayWriter:
-    """Writes an array of n rows as .npy, in batches of rows; several processes may each write a part of one file."""
-
-    def __init__(self, file: IO[bytes], n: int) -> None:
-        self._file = file
-        self._n = n
-
-    def write(self, first: int, batch: NDArray[Any]) -> None:
-        """Write a batch that begins at row `first`."""
-        header = {"descr": batch.dtype.str, "fortran_order": False, "shape": (self._n, *batch.shape[1:])}
-        self._file.seek(0)
-        np.lib.format.write_array_header_2_0(self._file, header)
-        self._file.seek(first * batch[0].nbytes, os.SEEK_CUR)
-        # Written, not memory-mapped: mapped pages would count as this process's memory.
-        self._file.write(np.ascontiguousarray(batch).data)
+def write_contents(path: Path, contents: Contents) -> None:
+    """Write the sha256 of pictures into a file, a line each."""
+    path.write_bytes(b"".join(content + b"\n" for content in contents))
 
 
-@contextmanager
-def array_writers(folder: Path, names: Sequence[str], n: int) -> Iterator[list[ArrayWriter]]:
-    """Open a writer for each of the named arrays of a split with n pictures."""
-    with ExitStack() as stack:
-        writers = []
-        for name in names:
-            path = folder / f"{name}.npy"
-            path.touch()
-            writers.append(ArrayWriter(stack.enter_context(path.open("r+b")), n))
-        yield writers
+def read_contents(path: Path) -> Contents:
+    """Return the sha256 of pictures that a file holds.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+
+    """
+    if not path.exists():
+        raise not_there_yet(path)
+    lines = path.read_bytes().split(b"\n")
+    if lines.pop() or any(len(line) != LENGTH for line in lines):
+        raise damaged(path)
+    return np.array(lines, f"S{LENGTH}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.files.card import Card
-from stages.files.stored_split import array_writers
+from stages.files.stored_split import Contents
 from stages.model.ranks import Ranks
 from stages.pictures.decoding import decode_batches
-from stages.program.params import Params, Views
+from stages.program.params import Augment, Params
 from stages.program.progress import progress
 from stages.program.threads import cores, in_order
 
@@ -36,52 +35,36 @@ class Encoder:
     """A function from squares to the arrays to store, and how to call it.
 
     Attributes:
-        encode: squares, the number of the first picture and the views (None: the plain one) to arrays of
-            (pictures, views, ...).
+        encode: squares, the contents of their pictures (None: where only the plain view is asked for) and the numbers
+            of the views to arrays of (pictures, views, ...); view 0 is the plain one.
         batches: how many decoded batches it takes at once.
         threads: how many of these run at once.
 
     """
 
-    encode: Callable[[Squares, int, Views | None], Arrays]
+    encode: Callable[[Squares, Contents | None, Sequence[int]], Arrays]
     batches: int
     threads: int
 
 
 class Decoded:
-    """A rank's pictures of a split, which are decoded from now on, in the background."""
+    """A rank's share of pictures, which are decoded from now on, in the background.
+
+    Attributes:
+        shard: which of the pictures they are.
+
+    """
 
     def __init__(self, folder: Path, names: Sequence[str], card: Card, ranks: Ranks) -> None:
-        self.n = len(names)
         self.shard = ranks.shard(len(names), BATCH * GPU_BATCHES)
         own = names[self.shard.start : self.shard.stop]
         self.squares = decode_batches(folder, own, card.preprocessing, BATCH)
 
 
-def store(decoded: Decoded, folder: Path, arrays: Sequence[str], encoder: Encoder, views: Views | None) -> None:
-    """Write what an encoder makes of a rank's pictures into the rows of arrays that are theirs.
-
-    Args:
-        decoded: the pictures.
-        folder: of the stored split, which is there already.
-        arrays: the names of the arrays to write, in the encoder's order.
-        encoder: the function from squares to arrays.
-        views: of each picture to store; None: the plain one.
-
-    """
-    started, shapes = time.perf_counter(), ""
-    with array_writers(folder, arrays, decoded.n) as writers:
-        for first, batch in encode_all(decoded, encoder, views, what=f"{folder.parent.name.strip('.')} {folder.name}"):
-            for writer, array in zip(writers, batch, strict=True):
-                writer.write(first, array)
-            shapes = ", ".join("x".join(map(str, array.shape[2:])) for array in batch)
-    n_views = views.count if views else 1
-    rate = len(decoded.shard) / (time.perf_counter() - started)
-    print(f"{folder.name}: {decoded.n} pictures, {n_views} views, {shapes}; {rate:.0f} pictures a second")
-
-
-def encode_all(decoded: Decoded, encoder: Encoder, views: Views | None, *, what: str) -> Iterator[tuple[int, Arrays]]:
-    """Yield the arrays of each batch of a rank's pictures, after the number of the first."""
+def encode_all(
+    decoded: Decoded, encoder: Encoder, contents: Contents | None = None, views: Sequence[int] = (0,), *, what: str
+) -> Iterator[tuple[int, Arrays]]:
+    """Yield the arrays of each batch of a rank's pictures, after the position of the first in all ranks' pictures."""
 
     def numbered() -> Iterator[tuple[int, Squares]]:
         first = decoded.shard.start
@@ -92,7 +75,9 @@ def encode_all(decoded: Decoded, encoder: Encoder, views: Views | None, *, what:
 
     def encode(item: tuple[int, Squares]) -> tuple[int, Arrays]:
         first, batch = item
-        return first, encoder.encode(batch, first, views)
+        return first, encoder.encode(
+            batch, contents if contents is None else contents[first : first + len(batch)], views
+        )
 
     with progress(len(decoded.shard), what, "pictures") as update:
         for first, arrays in in_order(encode, numbered(), ahead=2 * encoder.threads, threads=encoder.threads):
@@ -102,23 +87,23 @@ def encode_all(decoded: Decoded, encoder: Encoder, views: Views | None, *, what:
 
 def pixel_encoder() -> Encoder:
     """Return the encoder that keeps the pixels as they are: they are augmented in training."""
-    return Encoder(lambda squares, _first, _views: [squares[:, np.newaxis]], batches=1, threads=1)
+    return Encoder(lambda squares, _contents, _views: [squares[:, np.newaxis]], batches=1, threads=1)
 
 
-def pooled_encoder(params: Params, card: Card, layers: Sequence[str], seed: int) -> Encoder:
+def pooled_encoder(params: Params, card: Card, layers: Sequence[str], augment: Augment, seed: int) -> Encoder:
     """Return the encoder that pools the outputs of all these layers, float32 (pictures, views, features) each."""
     from stages.model.chain import pooled_depths, restore_backbone
 
     depths = pooled_depths(restore_backbone(card, WEIGHTS), card, layers)
-    return _network_encoder(params, card, depths, depths.outputs, seed)
+    return _network_encoder(params, card, depths, depths.outputs, augment=augment, seed=seed)
 
 
-def map_encoder(params: Params, card: Card, layer: str) -> Encoder:
+def map_encoder(params: Params, card: Card, layer: str, augment: Augment | None) -> Encoder:
     """Return the encoder that keeps a layer's output: float32, or bfloat16 in the guise of uint16."""
     from stages.model.chain import cut_network, restore_backbone
 
     frozen, _ = cut_network(restore_backbone(card, WEIGHTS), card, layer)
-    return _network_encoder(params, card, frozen, lambda batch: [frozen(batch)], params.seed)
+    return _network_encoder(params, card, frozen, lambda batch: [frozen(batch)], augment=augment, seed=params.seed)
 
 
 def logits_encoder(params: Params, card: Card, model: Path) -> Encoder:
@@ -126,7 +111,7 @@ def logits_encoder(params: Params, card: Card, model: Path) -> Encoder:
     from stages.model.chain import restore, whole_network
 
     whole = whole_network(restore(card, len(card.classes), model), card)
-    return _network_encoder(params, card, whole, lambda batch: [whole(batch)], params.seed)
+    return _network_encoder(params, card, whole, lambda batch: [whole(batch)])
 
 
 def _network_encoder(
@@ -134,7 +119,9 @@ def _network_encoder(
     card: Card,
     network: torch.nn.Module,
     outputs: Callable[[torch.Tensor], list[torch.Tensor]],
-    seed: int,
+    *,
+    augment: Augment | None = None,
+    seed: int = 0,
 ) -> Encoder:
     import torch
 
@@ -144,19 +131,52 @@ def _network_encoder(
     device = choose_device(params.device)
     network.requires_grad_(requires_grad=False).to(device).to(memory_format=torch.channels_last)
     cast_once(network, device, params.precision)
+    # A batch on each core is faster than all cores on one batch, and leaves none of them waiting.
+    batches, threads = (1, cores()) if device.type == "cpu" else (GPU_BATCHES, 2)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    full = batches * BATCH
 
-    def encode(squares: Squares, first: int, views: Views | None) -> Arrays:
+    def compute(view: torch.Tensor, size: int) -> list[torch.Tensor]:
+        """Return the outputs for pictures, `size` of them at a time."""
+        parts = [outputs(view[first : first + size]) for first in range(0, len(view), size)]
+        return parts[0] if len(parts) == 1 else [torch.cat(part) for part in zip(*parts, strict=True)]
+
+    with torch.inference_mode(), autocast(device, params.precision):
+        size = full if _same_in_any_place(outputs, card.preprocessing.crop, full, device) else 1
+
+    def encode(squares: Squares, contents: Contents | None, views: Sequence[int]) -> Arrays:
+        n = len(squares)
+        if n < full and size == full:  # other sizes of batches may be computed otherwise
+            squares = np.concatenate([squares, np.repeat(squares[-1:], full - n, axis=0)])
         with torch.inference_mode(), autocast(device, params.precision):
             batch = send(squares, device)
-            by_view = [outputs(evaluation_view(batch, card.preprocessing))]
-            if views:
-                for view in range(1, views.count):
-                    draws = view_draws(seed, view, range(first, first + len(batch)))
-                    by_view.append(outputs(training_view(batch, card.preprocessing, views, draws)))
-            return [receive(torch.stack(one, dim=1)) for one in zip(*by_view, strict=True)]
+            by_view = []
+            for view in views:
+                if view == 0:
+                    prepared = evaluation_view(batch, card.preprocessing)
+                else:
+                    assert augment is not None
+                    assert contents is not None
+                    draws = view_draws(seed, view, contents)
+                    draws += draws[-1:] * (len(squares) - n)
+                    prepared = training_view(batch, card.preprocessing, augment, draws)
+                by_view.append(compute(prepared, size))
+            return [receive(torch.stack(one, dim=1)[:n]) for one in zip(*by_view, strict=True)]
 
-    if device.type != "cpu":
-        return Encoder(encode, GPU_BATCHES, threads=2)
-    # A batch on each core is faster than all cores on one batch, and leaves none of them waiting.
-    torch.set_num_threads(1)
-    return Encoder(encode, batches=1, threads=cores())
+    return Encoder(encode, batches, threads)
+
+
+def _same_in_any_place(
+    outputs: Callable[[torch.Tensor], list[torch.Tensor]], side: int, n: int, device: torch.device
+) -> bool:
+    """Whether a picture has the same outputs, to the bit, wherever in a batch of n pictures it lies.
+
+    So it nearly always is; but the last picture of a batch may lie in what is left over when a kernel cuts all of their
+    numbers into blocks, as EfficientNet-B0's does in float32 at 64 pixels.
+    """
+    import torch
+
+    noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
+    batch = noise.expand(n, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+    return all(torch.equal(output, output[:1].expand_as(output)) for output in outputs(batch))

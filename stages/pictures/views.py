@@ -54,16 +54,37 @@ def training_view(
     return _normalise(sampled, preprocessing)
 
 
-def view_draws(seed: int, number: int, pictures: Iterable[int]) -> list[tuple[int, int, int]]:
-    """Return the seed of the random numbers of each picture's view, which does not depend on the batch it is in.
+def view_draws(seed: int, number: int, contents: Iterable[bytes]) -> list[tuple[int, int, int]]:
+    """Return the seed of the random numbers of each picture's view, which depends on no other picture.
+
+    Not on its name or place either: one that is moved keeps its views, and copies have the same.
 
     Args:
         seed: the params' seed.
         number: the number of the stored view, or of the epoch; 0 is the plain view.
-        pictures: the pictures' positions in the split.
+        contents: the sha256 of each picture's file, in hexadecimal.
 
     """
-    return [(seed, number, int(picture)) for picture in pictures]
+    return [(seed, number, int(content, 16)) for content in contents]
+
+
+def view_numbers(seed: int, epoch: int, contents: NDArray[np.bytes_], n_views: int) -> NDArray[np.int64]:
+    """Return which of its stored views an epoch sees of each picture, drawn from (seed, epoch, content).
+
+    By multiplying and adding: a hash of its hash that costs nothing, and whose two factors the epoch draws.
+
+    Args:
+        seed: the params' seed.
+        epoch: its number.
+        contents: the sha256 of each picture's file, in hexadecimal.
+        n_views: the number of stored views.
+
+    """
+    factor, summand = np.random.default_rng((seed, epoch)).integers(1 << 64, size=2, dtype=np.uint64)
+    words = np.array([int(content[:8], 16) for content in contents], np.uint64)
+    mixed = (words * factor + summand) >> np.uint64(32)  # the upper half: the lower bits are hardly mixed
+    numbers: NDArray[np.int64] = (mixed % np.uint64(n_views)).astype(np.int64)
+    return numbers
 
 
 def _grid(theta: torch.Tensor, side: int) -> torch.Tensor:

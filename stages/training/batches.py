@@ -11,7 +11,7 @@ from stages.files.card import Card
 from stages.files.stored_split import StoredSplit
 from stages.model.devices import autocast, send
 from stages.model.ranks import Ranks
-from stages.pictures.views import evaluation_view, training_view, view_draws
+from stages.pictures.views import evaluation_view, training_view, view_draws, view_numbers
 from stages.program.params import Augment
 
 BATCH = 64  # pictures, in evaluation
@@ -56,7 +56,7 @@ class Batches:
         With `augment` it is drawn from the stored pixels; without, it is one of the stored views.
         """
         if augment:
-            batch, draws = self._stored(pictures, 0), view_draws(seed, epoch, pictures)
+            batch, draws = self._stored(pictures, 0), view_draws(seed, epoch, self.split.contents[pictures])
             return self._through(training_view(batch, self._preprocessing, augment, draws))
         return self._through(self._stored(pictures, self._view_numbers(seed, epoch)[pictures]))
 
@@ -70,9 +70,7 @@ class Batches:
     def _view_numbers(self, seed: int, epoch: int) -> NDArray[np.int64]:
         """Return which stored view of each picture an epoch sees, drawn for all of them once."""
         if self._drawn[0] != (seed, epoch):
-            n_views = self._inputs.shape[1]
-            numbers = np.random.default_rng((seed, epoch)).integers(n_views, size=len(self.split.labels))
-            self._drawn = (seed, epoch), numbers
+            self._drawn = (seed, epoch), view_numbers(seed, epoch, self.split.contents, self._inputs.shape[1])
         return self._drawn[1]
 
     def _through(self, batch: torch.Tensor) -> torch.Tensor:

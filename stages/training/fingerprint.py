@@ -11,13 +11,11 @@ from typing import Any
 import torch
 
 from stages.files.card import Card
-from stages.files.hashing import sha256_of
+from stages.files.hashing import STAGES, sha256_of
 from stages.files.stored_split import StoredSplit
 from stages.model.devices import choose_device
 from stages.model.ranks import Ranks
 from stages.program.params import Params
-
-STAGES = Path(__file__).parent.parent
 
 
 def fingerprint(params: Params, split: StoredSplit, card: Card, ranks: Ranks) -> dict[str, Any]:
@@ -40,12 +38,6 @@ def fingerprint(params: Params, split: StoredSplit, card: Card, ranks: Ranks) ->
         "version of PyTorch": str(torch.__version__),
         "code": imported_code(),
     }
-
-
-def code_of(*rooms: str) -> str:
-    """Return the hash of the stages' code in these folders, their subfolders included."""
-    files = sorted(file for room in rooms for file in (STAGES / room).rglob("*.py"))
-    return _sha256(b"".join(file.read_bytes() for file in files))
 
 
 def imported_code() -> str:

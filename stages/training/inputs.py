@@ -5,22 +5,25 @@ They lie in data/inputs, which is no output of a stage: whatever is not there, o
 
 from __future__ import annotations
 
+import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from stages.files.card import Card
-from stages.files.hashing import sha256_of
 from stages.files.json_files import read_json, write_json
-from stages.files.stored_split import StoredSplit, write_names
+from stages.files.rows import ROWS, RowStore
+from stages.files.stored_split import StoredSplit
 from stages.model.cut import stored_layer
-from stages.model.encoding import Decoded, Encoder, map_encoder, pixel_encoder, store
+from stages.model.encoding import map_encoder, pixel_encoder
 from stages.model.ranks import Ranks
+from stages.model.storing import Split, row_key, store
 from stages.program.errors import InputError
 from stages.program.params import GradientDescent, Params
-from stages.training.fingerprint import code_of
 
 INPUTS = Path("data/inputs")
 NAME = "inputs"  # of the array
+KEPT = 1  # run whose rows are kept: they may be large
 
 
 def stored_inputs(
@@ -41,20 +44,32 @@ def stored_inputs(
     """
     layer = stored_layer(strategy)
     card.layers_above(layer)
-    folder = INPUTS / "train"
-    key = _key(params, strategy, card)
+    views, pixels = strategy.views, layer == "pixels"
+    rows = row_key(params, card, [layer], views, params.seed, network=not pixels)
+    pictures = (features.contents.tobytes(), features.labels.tobytes(), "\n".join(features.names).encode())
+    key = {
+        "rows": rows.augmented if views else rows.plain,
+        "views": views.count if views else 1,
+        "pictures": [hashlib.sha256(content).hexdigest() for content in pictures],
+    }
     if not _is_stored(key):
+        folder = Path("data/images/train")
+        split = Split(folder, features.names, features.contents, features.labels, views.count if views else 1)
         with ranks.replacing(INPUTS) as target:
-            decoded = Decoded(Path("data/images/train"), features.names, card, ranks)
-            encoder: Encoder = pixel_encoder() if layer == "pixels" else map_encoder(params, card, layer)
-            if ranks.rank == 0:
-                write_names(target / "train", features.labels, features.names)
-            ranks.barrier()
-            store(decoded, target / "train", [NAME], encoder, strategy.views)
+            store(
+                {"train": split},
+                [NAME],
+                target,
+                RowStore(ROWS / "inputs", KEPT),
+                key=lambda: rows,
+                encoder=pixel_encoder if pixels else partial(map_encoder, params, card, layer, views),
+                card=card,
+                ranks=ranks,
+            )
             if ranks.rank == 0:
                 write_json(target / "key.json", key)
         ranks.barrier()  # until rank 0 has given the folder its name
-    return StoredSplit(folder)
+    return StoredSplit(INPUTS / "train")
 
 
 def _is_stored(key: dict[str, Any]) -> bool:
@@ -62,21 +77,3 @@ def _is_stored(key: dict[str, Any]) -> bool:
         return read_json(INPUTS / "key.json") == key
     except InputError:
         return False
-
-
-def _key(params: Params, strategy: GradientDescent, card: Card) -> dict[str, Any]:
-    """Return everything that what is stored depends on.
-
-    The pooled outputs of the last layer stand for the pictures and for the weights: they differ where these do.
-    """
-    layer = stored_layer(strategy)
-    last = [name for name in card.layers if name != "head"][-1]
-    names = Path("data/features/train/names.txt")
-    return {
-        "layer": layer,
-        "views": strategy.views.model_dump() if strategy.views else None,
-        "seed": params.seed if strategy.views else None,
-        "precision": params.precision,
-        "features": [sha256_of(Path(f"data/features/train/{last}.npy")), sha256_of(names)],
-        "code": code_of("files", "pictures", "model"),
-    }

@@ -1,0 +1,222 @@
+"""What an encoder makes of pictures, stored: computed for those alone whose rows are not known yet."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.files.card import Card
+from stages.files.hashing import code_of, sha256_of
+from stages.files.rows import Generation, Part, RowKey, RowStore
+from stages.files.stored_split import Contents, write_names
+from stages.model.encoding import WEIGHTS, Decoded, Encoder, encode_all
+from stages.model.ranks import Ranks
+from stages.program.params import Augment, Params
+from stages.program.threads import in_order
+
+HASHED = 64  # files that a thread hashes at a time
+
+
+@dataclass(frozen=True)
+class Split:
+    """The pictures of a split to be stored.
+
+    Attributes:
+        folder: of their files.
+        names: their paths in it.
+        contents: the sha256 of each.
+        labels: int64 (pictures,).
+        n_views: how many views of each are stored, the plain one first.
+
+    """
+
+    folder: Path
+    names: Sequence[str]
+    contents: Contents
+    labels: NDArray[np.int64]
+    n_views: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """Pictures of a split, by their positions, of which the same views are to be computed."""
+
+    split: str
+    rows: NDArray[np.int64]
+    views: tuple[int, ...]
+    decoded: Decoded
+
+
+def hash_contents(folder: Path, names: Sequence[str], ranks: Ranks) -> Contents:
+    """Return the sha256 of files in a folder, which the ranks share."""
+    mine = ranks.shard(len(names), HASHED)
+
+    def hashed(first: int) -> list[str]:
+        return [sha256_of(folder / name) for name in names[first : min(first + HASHED, mine.stop)]]
+
+    pieces = in_order(hashed, mine[::HASHED], ahead=64)
+    return ranks.all_gather(np.array([one for piece in pieces for one in piece], "S64"))
+
+
+def row_key(
+    params: Params, card: Card, layers: Sequence[str], augment: Augment | None, seed: int, *, network: bool = True
+) -> RowKey:
+    """Return what rows depend on, but for the picture: weights, network, arithmetic, preprocessing, code and machine.
+
+    Args:
+        params: device and precision.
+        card: of the network, with the preprocessing of the pictures.
+        layers: whose outputs are stored.
+        augment: of views but the plain one.
+        seed: of these.
+        network: whether they are a network's outputs, and not pixels.
+
+    """
+    versions = {name: version(name) for name in ("numpy", "pillow")}
+    plain: dict[str, Any] = {"layers": list(layers), "preprocessing": card.preprocessing.as_dict()}
+    if network:
+        import torch
+
+        from stages.model.devices import choose_device, uses_bfloat16
+
+        device = choose_device(params.device)
+        on_gpu = device.type == "cuda"
+        plain |= {
+            "architecture": card.architecture,
+            "chain": card.layers,
+            "weights": sha256_of(WEIGHTS),
+            "bfloat16": uses_bfloat16(device, params.precision),
+            "machine": torch.cuda.get_device_name(device) if on_gpu else str(torch.cpu.get_capabilities()),
+        }
+        versions |= {name: version(name) for name in ("torch", "torchvision")}
+    plain |= {"versions": versions, "code": code_of("model", "pictures")}
+    ranges = {name: getattr(augment, name) for name in Augment.model_fields} if augment else {}
+    return RowKey(_digest(plain), _digest({"plain": plain, "augment": ranges, "seed": seed}))
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def store(
+    splits: Mapping[str, Split],
+    arrays: Sequence[str],
+    target: Path,
+    rows: RowStore,
+    *,
+    key: Callable[[], RowKey],
+    encoder: Callable[[], Encoder],
+    card: Card,
+    ranks: Ranks,
+) -> None:
+    """Write stored splits below a folder, with the arrays that an encoder gives; the ranks share the pictures.
+
+    Args:
+        splits: by the name of their folder.
+        arrays: the names of the arrays, in the encoder's order.
+        target: the folder.
+        rows: where rows are looked up, and kept.
+        key: gives what these depend on. It is called once the first pictures are being decoded, where it can be, as
+            PyTorch takes a second to import.
+        encoder: makes the encoder; called then, too, and not where all rows are known.
+        card: with the preprocessing of the pictures.
+        ranks: the processes.
+
+    """
+    started = time.perf_counter()
+    parts = {name: Part(split.contents, split.n_views) for name, split in splits.items()}
+    generation, missing = _begin(rows, arrays, parts, key, ranks)
+    with _room(rows, generation, ranks):
+        jobs = [job for name, split in splits.items() for job in _jobs(name, split, missing[name], card, ranks)]
+        if ranks.rank == 0:
+            if generation.key is None:
+                generation.write_key(key())
+            for name, split in splits.items():
+                write_names(target / name, split.labels, split.names, split.contents)
+        encode = encoder() if jobs else None
+        ranks.barrier()
+        for name, split in splits.items():
+            computed, shapes = 0, ""
+            for job in jobs:
+                if job.split == name and encode:
+                    shapes = _compute(job, split, generation, encode, ranks)
+                    computed += len(job.rows)
+            known = f", {shapes}" if shapes else ""
+            rate = f", {computed / (time.perf_counter() - started):.0f} pictures a second" if computed else ""
+            print(f"{name}: {len(split.names)} pictures, {split.n_views} views{known}; {computed} computed{rate}")
+            started = time.perf_counter()
+        ranks.barrier()
+        if ranks.rank == 0:
+            _finish(rows, generation, target)
+        ranks.barrier()
+
+
+def _begin(
+    rows: RowStore, arrays: Sequence[str], parts: Mapping[str, Part], key: Callable[[], RowKey], ranks: Ranks
+) -> tuple[Generation, dict[str, NDArray[np.bool_]]]:
+    """Return the folder to write to, and which cells of each split are to be computed; the first rank decides."""
+    first = ranks.rank == 0
+    generation = rows.begin(arrays, parts, None if rows.empty else key()) if first else None
+    number = int(generation.folder.name) if generation else 0
+    number = int(ranks.all_gather(np.array([number]) if first else None)[0])
+    found = generation.missing() if generation else {}
+    missing = {name: ranks.all_gather(found[name] if first else None) for name in parts}
+    return generation or Generation(rows.folder(number), arrays, parts), missing
+
+
+def _jobs(name: str, split: Split, missing: NDArray[np.bool_], card: Card, ranks: Ranks) -> list[Job]:
+    """Return a split's missing cells as pictures of which the same views are missing, and start decoding them."""
+    table = missing.reshape(len(split.names), split.n_views)
+    rows = np.flatnonzero(table.any(axis=1))
+    patterns, which = np.unique(table[rows], axis=0, return_inverse=True)
+    jobs = []
+    for number, pattern in enumerate(patterns):
+        own = rows[which.reshape(-1) == number]
+        decoded = Decoded(split.folder, [split.names[row] for row in own], card, ranks)
+        jobs.append(Job(name, own, tuple(np.flatnonzero(pattern).tolist()), decoded))
+    return jobs
+
+
+def _compute(job: Job, split: Split, generation: Generation, encoder: Encoder, ranks: Ranks) -> str:
+    """Write what an encoder makes of a rank's share of a job; return the shapes of a picture's arrays."""
+    shapes, contents = "", split.contents[job.rows]
+    with generation.writer(job.split, ranks.rank) as writer:
+        for first, batch in encode_all(
+            job.decoded, encoder, contents, job.views, what=f"{generation.folder.parent.name} {job.split}"
+        ):
+            rows = job.rows[first : first + len(batch[0])]
+            cells = (rows[:, None] * split.n_views + np.array(job.views)).reshape(-1)
+            writer.write(cells, [array.reshape(-1, *array.shape[2:]) for array in batch])
+            shapes = ", ".join("x".join(map(str, array.shape[2:])) for array in batch)
+    return shapes
+
+
+def _finish(rows: RowStore, generation: Generation, target: Path) -> None:
+    """Give copies their rows, and the output its arrays."""
+    generation.read_journals()
+    generation.copy_from(generation)
+    if not generation.complete:
+        raise AssertionError(f"{generation.folder}: there are pictures without a row")
+    rows.end(generation, target)
+
+
+@contextmanager
+def _room(rows: RowStore, generation: Generation, ranks: Ranks) -> Iterator[None]:
+    """Give back the place of other runs' rows when the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if ranks.rank == 0 and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            rows.make_room(generation)
+        raise
