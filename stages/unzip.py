@@ -24,6 +24,7 @@ from stages.program.running import run
 from stages.program.wording import listed, unquoted
 
 FEWEST = 2  # pictures of a class to train on: one is held out to choose the weight decay, or the epoch
+OF_THE_PHOTOGRAPHS = ["imageNotFound.*"]  # what data.exclude has until somebody changes it
 NAMED = 100  # files that are named of those left out for one reason; the others are counted
 PRINTED = 10  # of those, on the terminal
 
@@ -164,7 +165,7 @@ def _lay_out(zipped: Archive, data: Data, folder: Path) -> tuple[dict[PurePosixP
         (folder / "table").unlink(missing_ok=True)
     _check_no_class_is_lost(left_out, layout, data)
     _check_no_class_is_empty(zipped, layout, data)
-    if in_vain:
+    if in_vain and data.exclude != OF_THE_PHOTOGRAPHS:
         note = f"data.exclude: no file or folder of the set matches {listed(in_vain)}"
         layout = replace(layout, notes=[*layout.notes, note])
     if guessed := [path for path in zipped.guessed_names if path in layout.places]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, pairwise
 
@@ -13,10 +14,15 @@ _VERSIONS = {"original", "originals", "orig", "raw", "augmented", "augmentation"
     "resized", "cropped", "crop", "segmented", "color", "colour", "grayscale", "greyscale", "gray", "grey", "rgb",
     "normalized", "normalised", "enhanced", "denoised", "compressed", "thumbnail", "thumbnails", "jpg", "jpeg", "png",
     "tif", "tiff"}  # fmt: skip
-_FOLDS = {"fold", "folds", "cv", "split", "batch", "subset", "part"}
+_PART = re.compile(r"(.*[_\- ])?(part|parts|fold|batch|subset|chunk|split|cv)[_\- ]?\d+")
 PICTURES = {"image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "data", "jpegimages"}
 MASKS = {"mask", "masks", "annotation", "annotations", "segmentation", "segmentations", "ground_truth", "groundtruth",
     "gt", "label", "labels", "segmentationclass", "segmentationobject"}  # fmt: skip
+
+
+def plain(folder: str) -> str:
+    """Return a folder's name in small letters, its words joined by underscores."""
+    return folder.casefold().replace("-", "_").replace(" ", "_")
 
 
 class NoClassFoldersError(InputError):
@@ -89,15 +95,35 @@ def _check_classes(paths: Sequence[Parts], prefix: Parts) -> None:
     names = sorted(inner)
     shown = ", ".join(f"{name}/" for name in names[:3]) + (", ..." if len(names) > 3 else "")
     if all(_is_no_class(name) for name in names):
-        raise InputError(
+        raise NoClassFoldersError(
             f"{shown} look like versions or parts of one set, not like its classes: choose one with data.include, "
             "leave others out with data.exclude, or name the splits in data.splits ({}: they are the classes)"
         )
-    lone = [name for name in names if (named := SplitName.of(name)) and not named.rest and len(inner[name]) > 1]
+    lone = [
+        name
+        for name in names
+        if (named := SplitName.of(name))
+        and not named.rest
+        and (len(inner[name]) > 1 or (named.role != TRAIN and plain(name) not in {"valid", "dev"}))
+    ]
     if lone:
         raise InputError(
             f"{lone[0]}/ is named for a split, but of the folders beside it ({shown}) none is the other one; name the "
             "splits in data.splits ({}: they are the classes), or leave folders out with data.exclude"
+        )
+    inside = next((name for name in names if inner[name] & (set(names) - {name})), None)
+    if inside is not None:
+        path = "/".join((*prefix, inside))
+        same = ", ".join(sorted(inner[inside] & set(names))[:3])
+        raise InputError(
+            f"{path}/ holds folders of the same names as those beside it ({same}): is it a copy of the set? leave it "
+            f"out with data.exclude, by its path {path}, or set data.splits to {{}}"
+        )
+    masks = [name for name in names if plain(name) in MASKS - {"mask", "label", "labels"}]
+    if masks:
+        raise InputError(
+            f"{masks[0]}/, of {shown}, is named for masks or annotations: leave it out with data.exclude, or set "
+            "data.splits to {} if it is a class"
         )
     folders = {name: {below for below in inner[name] if not _is_no_class(below)} for name in names}
     shared = set().union(*(folders[one] & folders[other] for one, other in _pairs(names)))
@@ -118,11 +144,10 @@ def _pairs(names: Sequence[str]) -> Iterable[tuple[str, str]]:
 def _is_no_class(folder: str) -> bool:
     """Whether a name says what a folder's pictures are, not what they show."""
     name = folder.casefold()
-    words = name.replace("-", "_").replace(" ", "_").split("_")
-    stem = name.rstrip("0123456789").rstrip("_- ")
+    words = plain(folder).split("_")
     return (
-        name in PICTURES | MASKS
-        or (stem in _FOLDS and stem != name)
+        plain(folder) in PICTURES | MASKS
+        or _PART.fullmatch(name) is not None
         or all(word in _VERSIONS | PICTURES for word in words)
         or ((named := SplitName.of(folder)) is not None and not named.rest)
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from stages.dataset.class_folders import MASKS, PICTURES, NoClassFoldersError, find_classes
-from stages.dataset.labels import Labelled, Table, from_pattern, from_tables, suggest
+from stages.dataset.class_folders import MASKS, PICTURES, NoClassFoldersError, find_classes, plain
+from stages.dataset.labels import Labelled, Table, from_pattern, from_tables, role_of_table, suggest
 from stages.dataset.split_folders import (
     TEST,
     TRAIN,
@@ -26,6 +27,7 @@ from stages.program.errors import InputError
 from stages.program.params import Data, LabelTable
 from stages.program.wording import did_you_mean, listed
 
+MOST_TABLES = 20  # that are looked at for labels that nobody has named
 SPLITS = (TRAIN, VAL)  # of what is written: `val` is what is tested on
 
 
@@ -131,13 +133,26 @@ def read_layout(
         try:
             found = _by_folders(located, ask=by_hand != {})
         except NoClassFoldersError as error:
-            read = [Table.read(fetch(path), str(path)) for path in tables]
+            read = list(_readable(tables, fetch))
             words = (
                 suggest(read, paths) or "arrange them as <class>/<picture>, or name a table of labels in data.labels"
             )
             raise InputError(f"{error}; {words}") from None
         notes = []
+        lists = [str(path) for path in tables if role_of_table(path.name) or "split" in path.stem.casefold()]
+        if lists and not splits.sources:
+            more = ", ..." if len(lists) > 3 else ""
+            notes.append(f"{listed(lists[:3])}{more} may have a split that its makers chose: it is not read")
     return _decide(found, located, splits, left_out, notes)
+
+
+def _readable(tables: Sequence[PurePosixPath], fetch: Callable[[PurePosixPath], Path]) -> Iterator[Table]:
+    """Yield the tables that can be read, of many the outermost."""
+    for path in sorted(tables, key=lambda path: (len(path.parts), path))[:MOST_TABLES]:
+        try:
+            yield Table.read(fetch(path), str(path))
+        except InputError:  # whatever it is, it does not have the labels
+            continue
 
 
 @dataclass(frozen=True)
@@ -153,22 +168,41 @@ class _Found:
 
 
 def _masks(pictures: Sequence[PurePosixPath], include: Sequence[str]) -> dict[PurePosixPath, str]:
-    """Return the masks: what lies in a folder named for them, beside one that is named for the pictures.
+    """Return the masks: pictures in a folder named for them, or with names of their own, beside what they are of.
 
-    A folder that data.include names, or the path of, is no such folder.
+    Where a folder holds folders for pictures and for masks and no others; where one is named like another one, but for
+    a word such as mask at its end; and pictures that are named so. A folder that data.include names, or the path of, is
+    no such folder.
     """
-    beside: dict[PurePosixPath, str] = {}
+    inside: dict[PurePosixPath, set[str]] = {}
     for path in pictures:
-        for folder in path.parents:
-            if folder.name.casefold() in PICTURES:
-                beside.setdefault(folder.parent, folder.name)
+        for folder in path.parents[:-1]:
+            inside.setdefault(folder.parent, set()).add(folder.name)
+    reasons: dict[PurePosixPath, str] = {}  # of folders
+    for parent, names in inside.items():
+        images = [name for name in names if plain(name) in PICTURES]
+        known = all(plain(name) in PICTURES | MASKS for name in names)
+        for name in names:
+            of = images[0] if images and known and plain(name) in MASKS else _of_mask(name, names)
+            if of and not any(folder_matches((parent / name).parts, pattern) for pattern in include):
+                reasons[parent / name] = f"a mask: {name}/ lies beside {of}/"
+    stems = {path.with_suffix("") for path in pictures}
     masks = {}
     for path in pictures:
-        for folder in path.parents:
-            wanted = any(folder_matches(folder.parts, pattern) for pattern in include) if folder.parts else False
-            if folder.name.casefold() in MASKS and (images := beside.get(folder.parent)) and not wanted:
-                masks[path] = f"a mask: {folder.name}/ lies beside {images}/"
+        if around := next((folder for folder in path.parents if folder in reasons), None):
+            masks[path] = reasons[around]
+        elif (match := _MASK_NAME.fullmatch(path.stem)) and path.with_name(match[1]) in stems:
+            masks[path] = "a mask: its name is that of another picture, and says so"
     return masks
+
+
+_MASK_NAME = re.compile(r"(?i)(.+?)[_-](masks?|segmentation|seg|ground[_-]?truth|gt|superpixels)([_-]?\d+)?")
+
+
+def _of_mask(name: str, names: set[str]) -> str | None:
+    """Return the folder of the pictures that a folder, such as cats_masks, has the masks of."""
+    match = _MASK_NAME.fullmatch(name)
+    return match[1] if match and match[1] in names else None
 
 
 def _by_folders(located: Mapping[Parts, tuple[Source, Parts] | None], *, ask: bool) -> dict[Parts, _Found]:
@@ -204,7 +238,7 @@ def _by_labels(located: Mapping[Parts, tuple[Source, Parts] | None], labelled: L
     for parts, place in located.items():
         said = labelled.labels.get(parts)
         source, inner = place or (Source((), ""), parts)
-        role = source.role or (said.split if said else "")
+        role = (said.split if said else "") or source.role
         found[parts] = _Found(source, role, said.label if said else "", inner)
     return found
 
@@ -241,14 +275,20 @@ def _read_labels(
                 )
             read.append((Table.read(fetch(fitting[0]), str(fitting[0])), block))
         labelled = from_tables(read, paths)
-    for label in sorted({said.label for said in labelled.labels.values()}):
+    classes = sorted({said.label for said in labelled.labels.values()})
+    alike = Counter(label.casefold() for label in classes)
+    if twice := [label for label in classes if alike[label.casefold()] > 1]:
+        raise InputError(
+            f"the labels {listed(twice[:3])} of {labelled.source} differ in case alone; make them one there"
+        )
+    for label in classes:
         if "/" in label or "\\" in label or is_hidden(label) or not label.isprintable() or len(label.encode()) > 255:
             raise InputError(f"the label {label!r} of {labelled.source} cannot be a folder's name; change it there")
     return labelled
 
 
 def _label_notes(labelled: Labelled, paths: Sequence[Parts]) -> list[str]:
-    notes = [f"labels: {len(labelled.labels)} of {len(paths)} pictures have one in {labelled.source}"]
+    notes = [f"labels: {len(labelled.labels)} of {len(paths)} pictures have one in {labelled.source}{labelled.columns}"]
     if missing := labelled.without_picture:
         more = ", ..." if len(missing) > 3 else ""
         notes.append(

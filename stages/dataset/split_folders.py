@@ -14,8 +14,8 @@ Parts = tuple[str, ...]  # of a path
 TRAIN, VAL, TEST, UNLABELLED = "train", "val", "test", "unlabelled"
 _ROLES = {
     TRAIN: {"train", "training", "trn", "trainval"},
-    VAL: {"val", "valid", "validation", "validate", "dev", "eval", "evaluation"},
-    TEST: {"test", "testing", "tst", "holdout"},
+    VAL: {"val", "valid", "validation", "validate", "dev"},
+    TEST: {"test", "testing", "tst", "holdout", "eval", "evaluation"},
     UNLABELLED: {"pred", "predict", "prediction", "unlabeled", "unlabelled"},
 }
 _FILLERS = {"set", "sets", "data", "dataset", "image", "images", "imgs", "img", "pictures", "photos", "pics", "files",
@@ -31,6 +31,7 @@ class SplitName:
 
     role: str
     rest: str  # "" where nothing but words such as "set" or "images" remains
+    key: str = ""  # the rest, without such words
 
     @classmethod
     def of(cls, folder: str) -> SplitName | None:
@@ -47,7 +48,12 @@ class SplitName:
         if all(word[0].casefold() in _FILLERS for word in kept):
             return cls(role, "")
         before, behind = folder[: words[number].start()], folder[words[after - 1].end() :]
-        return cls(role, " ".join(part for part in (before.strip(" _-."), behind.strip(" _-.")) if part))
+        rest = " ".join(part for part in (before.strip(" _-."), behind.strip(" _-.")) if part)
+        return cls(role, rest, _key([word[0] for word in kept]))
+
+
+def _key(words: Iterable[str]) -> str:
+    return " ".join(word.casefold() for word in words if word.casefold() not in _FILLERS)
 
 
 def _role(word: str) -> str | None:
@@ -131,22 +137,35 @@ def _training_alone(pictures: Sequence[Parts]) -> Splits:
 
 
 def _named_splits(names: Iterable[str]) -> dict[str, SplitName]:
-    """Return those of some sibling folders that are splits; none unless one of them is for training."""
+    """Return those of some sibling folders that are splits; none unless one of them is for training.
+
+    One that is named like the others but for their split is for training: rps/ beside rps-test-set/.
+    """
     groups: dict[str, dict[str, SplitName]] = {}
+    plain: dict[str, str] = {}
     for name in sorted(names):
         if named := SplitName.of(name):
-            groups.setdefault(named.rest.casefold(), {})[name] = named
+            groups.setdefault(named.key, {})[name] = named
+        else:
+            plain[_key(_WORD.findall(name))] = name
     found: dict[str, SplitName] = {}
-    for group in groups.values():
+    for key, group in groups.items():
         roles = {named.role for named in group.values()}
+        if TRAIN not in roles and roles & {VAL, TEST} and key in plain:
+            group[plain[key]] = SplitName(TRAIN, "", key)
+            roles.add(TRAIN)
         if TRAIN in roles and len(roles) > 1:
             found |= group
+    everything = {name: named for group in groups.values() for name, named in group.items()}
+    roles_of_all = [named.role for named in everything.values()]
+    if not found and not plain and TRAIN in roles_of_all and 1 < len(roles_of_all) == len(set(roles_of_all)):
+        return {name: SplitName(named.role, "") for name, named in everything.items()}  # stage_1_train, stage_2_test
     return found
 
 
 def _around(root: Parts, named: Mapping[str, SplitName], children: Mapping[Parts, set[str]]) -> Splits:
     """Return the splits below one folder; where the rests of their names differ, those are the classes."""
-    rests = {split.rest.casefold() for split in named.values()}
+    rests = {split.key for split in named.values()}
     if len(rests) > 1:
         folders = [(*root, name) for name in named]
         shared = _shared_names([children.get(folder, set()) for folder in folders])
@@ -206,6 +225,12 @@ def _by_hand(pictures: Sequence[Parts], by_hand: Mapping[str, Sequence[str]]) ->
         raise InputError(f"data.splits.{role}: no folder with pictures is called {pattern!r}; name one that there is")
     if not sources:
         return Splits((), elsewhere=Source((), ""))
+    if not by_hand.get(TRAIN):  # what lies beside the folders that are named is for training
+        beside = {folder[:-1] for folder in sources}
+        for folder in {
+            parts[:depth] for parts in pictures for depth in range(1, len(parts)) if parts[: depth - 1] in beside
+        }:
+            sources.setdefault(folder, Source(folder, TRAIN))
     root = common_prefix(folder[:-1] for folder in sources)
     if len({folder[:-1] for folder in sources}) > 1:  # in class folders
         sources = {folder: replace(source, inside=True) for folder, source in sources.items()}

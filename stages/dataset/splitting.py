@@ -53,7 +53,7 @@ def choose_val(pictures: Sequence[tuple[str, str]], fraction: float, seed: int) 
         fewest_first = sorted((digest for digest in order if label in copies[digest]), key=lambda d: copies[d][label])
         if not any(take(digest, all_but_one) for digest in fewest_first):
             raise InputError(
-                f"{sizes[label]} of the pictures in the zip's {label}/ can be used, and no two of them differ: "
+                f"{sizes[label]} of the pictures of the class {label!r} can be used, and no two of them differ: "
                 f"one is needed to train on and another to test on; add some"
             )
     return [digest in chosen for _, digest in pictures]

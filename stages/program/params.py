@@ -84,13 +84,16 @@ class SplitFolders(Block):
     test: Patterns = []
 
 
+Column = Annotated[Text, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+
+
 class LabelTable(Block):
     """Where labels stand: in a table of the set, with its columns of files, classes and splits, or in files' names."""
 
     table: Text | None = None
-    file: Text | None = None
-    label: Text | None = None
-    split: Text | None = None
+    file: Column | None = None
+    label: Column | None = None
+    split: Column | None = None
     pattern: Text | None = None
 
     @model_validator(mode="after")

@@ -119,6 +119,20 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, set[str]], dict[str, list[str]]]] 
     "two folders for training": (
         drawn("{s}/{c}/{n}.jpg", s=("train_1", "train_2", "test"), c=AB),
         TWO, {"train": ["train_1", "train_2"], "val": ["test"]}),
+    "training pictures without a name for it": (
+        drawn("{s}/{s}/{c}/{n}.png", s=("rps",), c=AB) + drawn("{s}/{s}/{c}/{n}.png", s=("rps-test-set",), c=AB),
+        TWO, {"train": ["rps"], "val": ["rps-test-set"]}),
+    "stages of a competition": (
+        drawn("stage_1_train/{c}/{n}.png", c=AB) + drawn("stage_2_test/{n}.png"),
+        {"": {"ants", "bees"}}, {}),
+    "train, validation and evaluation": (
+        drawn("{s}/{c}/{n}.jpg", s=("training", "validation", "evaluation"), c=AB),
+        TWO, {"train": ["training", "validation"], "val": ["evaluation"]}),
+    "masks by their names": (
+        drawn("{c}/{c} ({n}).png", c=AB) + drawn("{c}/{c} ({n})_mask.png", c=AB), {"": {"ants", "bees"}}, {}),
+    "masks in folders named like the classes": (
+        drawn("{c}/{n}.png", c=(*AB, "ants_masks")), {"": {"ants", "bees"}}, {}),
+    "a mask is a class": (drawn("{c}/{n}.png", c=("photo", "mask", "replay")), {"": {"photo", "mask", "replay"}}, {}),
     "one class in the test pictures' folder": (
         drawn("train/{c}/{n}.jpg", c=AB) + drawn("test/ants/{n}.jpg"),
         {"train": {"ants", "bees"}, "val": {"ants"}}, {"train": ["train"], "val": ["test"]}),
@@ -171,6 +185,13 @@ REFUSED: dict[str, tuple[list[str], str]] = {
         drawn("{s}/{c}/{n}.jpg", s=("train", "val", "extra"), c=AB), "but 6 of its 18 pictures lie beside them (extra/)"),
     "a split beside other folders": (
         drawn("train/{c}/{n}.jpg", c=AB) + drawn("readme_pictures/{n}.jpg"), "train/ is named for a split, but of the"),
+    "a folder for testing among the classes": (
+        drawn("{c}/{n}.jpg", c=(*AB, "test")), "test/ is named for a split, but of the folders beside it"),
+    "a copy of the set inside it": (
+        drawn("cells/{c}/{n}.png", c=AB) + drawn("cells/cells/{c}/{n}.png", c=AB),
+        "cells/cells/ holds folders of the same names as those beside it (ants, bees): is it a copy of the set? leave"),
+    "segmentations beside": (drawn("{c}/{n}.png", c=("birds", "segmentations")), "segmentations/, of birds/, segmentations/"),
+    "parts": (drawn("HAM_images_part_{n}/{n}{n}.jpg"), "HAM_images_part_0/, HAM_images_part_1/, HAM_images_part_2/ look"),
     "classes in the names": (drawn("{c}_{n}.jpg", c=AB), r"set data.labels to '(?P<label>.+?)[ _.-]+\(?\d+\)?'"),
     "classes in the names of a split": (
         drawn("train/{c}.{n}.jpg", c=AB) + drawn("test1/{n}.jpg"), "the names of 6 pictures may have them (ants, bees)"),
@@ -193,7 +214,11 @@ def test_what_is_not_clear_is_not_guessed(name: str) -> None:
         (drawn("x/{s}/{c}/{n}.jpg", s=("fold1", "fold2", "fold3"), c=AB), {"train": ["fold[12]"], "val": ["x/fold3"]},
          {"train": ["x/fold1", "x/fold2"], "val": ["x/fold3"]}),
         (drawn("x/{s}/{c}/{n}.jpg", s=("first", "second"), c=AB), {"test": "second"},
-         {"train": ["train"], "val": ["x/second"]}),
+         {"train": ["x/first"], "val": ["x/second"]}),
+        (drawn("x/{s}/{c}/{n}.jpg", s=("fold1", "fold2", "fold3"), c=AB), {"test": "fold3"},
+         {"train": ["x/fold1", "x/fold2"], "val": ["x/fold3"]}),
+        (drawn("{c}/{s}/{n}.jpg", s=("a", "b"), c=AB), {"test": "b"},
+         {"train": ["ants/a", "bees/a"], "val": ["ants/b", "bees/b"]}),
         (drawn("{c}/{s}/{n}.jpg", s=("a", "b"), c=AB), {"train": "a", "test": "b"},
          {"train": ["ants/a", "bees/a"], "val": ["ants/b", "bees/b"]}),
         (drawn("test/{c}/{n}.jpg", c=AB), {}, {}),
@@ -235,7 +260,7 @@ def test_tables_of_labels(tmp_path: Path, name: str, content: str, labels: Any) 
     files = [f"set/{one}.jpg" for one in names]
     layout = lay_out(files, params(labels=labels), {f"set/{name}": content}, tmp_path)
     assert [place.label for _, place in sorted(layout.places.items())] == ["ants", "bees", "ants", "bees"]
-    assert f"labels: 4 of 4 pictures have one in set/{name}" in layout.notes
+    assert any(note.startswith(f"labels: 4 of 4 pictures have one in set/{name} (columns of ") for note in layout.notes)
     # Without data.labels, the refusal says what to set.
     if isinstance(labels, str):
         with pytest.raises(InputError, match=f"for 4 of the pictures: set data.labels to set/{name}"):
@@ -249,6 +274,54 @@ def test_what_a_table_and_the_pictures_lack(tmp_path: Path) -> None:
         "0.png": "train", "1.png": "train", "2.png": "val", "3.png": "val"}  # fmt: skip
     assert layout.left_out == {PurePosixPath("4.png"): "without a label", PurePosixPath("5.png"): "without a label"}
     assert "rows of t.csv that name no picture of the set: 1 (9)" in layout.notes
+
+
+def test_a_running_number_is_not_taken_for_the_files(tmp_path: Path) -> None:
+    """As pandas writes tables: its index names pictures, too."""
+    files = [f"{n}.png" for n in range(12)]
+    rows = "".join(f"{row},{(row * 7) % 12}.png,{'ab'[(row * 7) % 12 % 2]}\n" for row in range(12))
+    for header in (",filename,label", "index,filename,label", "index,id,label"):
+        table = f"{header}\n{rows if 'filename' in header else rows.replace('.png', '')}"
+        labels: Any = "t.csv" if "filename" in header else {"table": "t.csv", "file": "id"}
+        layout = lay_out(files, params(labels=labels), {"t.csv": table}, tmp_path)
+        assert all(place.label == "ab"[int(path.stem) % 2] for path, place in layout.places.items())
+
+
+def test_what_tells_pictures_of_one_name_apart(tmp_path: Path) -> None:
+    """A folder in the value, or the folder of the table, as beside the splits of Hugging Face's image folders."""
+    files = [f"{split}/{n}.png" for split in ("train", "test") for n in range(4)]
+    lines = "".join(f'{{"file_name": "{n}.png", "label": "{"ab"[n % 2]}"}}\n' for n in range(4))
+    tables = {"train/metadata.jsonl": lines, "test/metadata.jsonl": lines.replace('"b"', '"c"').replace('"a"', '"b"')}
+    with pytest.raises(InputError, match=r"set data.labels to \[test/metadata.jsonl, train/metadata.jsonl\]"):
+        lay_out(files, DATA, tables, tmp_path)
+    layout = lay_out(files, params(labels=[*tables]), tables, tmp_path)
+    assert {str(path): place.label for path, place in layout.places.items()} == {
+        "train/0.png": "a", "train/1.png": "b", "train/2.png": "a", "train/3.png": "b",
+        "test/0.png": "b", "test/1.png": "c", "test/2.png": "b", "test/3.png": "c"}  # fmt: skip
+    table = "file,label\n" + "".join(f"train/{n}.png,{'ab'[n % 2]}\ntest/{n + 4}.png,{'ab'[n % 2]}\n" for n in range(4))
+    layout = lay_out([f"train/{n}.png" for n in range(8)], params(labels="t.csv"), {"t.csv": table}, tmp_path)
+    assert {path.stem for path in layout.places} == {"0", "1", "2", "3"}
+
+
+def test_lists_of_a_split_are_named(tmp_path: Path) -> None:
+    layout = lay_out(drawn("images/{c}/{n}.jpg", c=AB), DATA, {"meta/train.txt": "", "meta/test.txt": ""}, tmp_path)
+    assert "meta/train.txt, meta/test.txt may have a split that its makers chose: it is not read" in layout.notes
+
+
+def test_tables_that_do_not_help_are_passed_over(tmp_path: Path) -> None:
+    files = [f"{n}.png" for n in range(6)]
+    tables = {"a.txt": "", "README.txt": "Some words, and\nothers", "sample_submission.csv": "id,label\n0,0\n1,0\n2,0\n",
+              "train.csv": "id,label\n" + "".join(f"{n},{'ab'[n % 2]}\n" for n in range(6))}  # fmt: skip
+    with pytest.raises(InputError, match="set data.labels to train.csv"):
+        lay_out(files, DATA, tables, tmp_path)
+
+
+def test_many_pictures_of_one_name(tmp_path: Path) -> None:
+    """What is looked up is looked up at once: 20,000 pictures took minutes."""
+    files = [f"{n}/img.jpg" for n in range(20_000)]
+    table = "file,label\n" + "".join(f"{n}/img.jpg,{'ab'[n % 2]}\n" for n in range(20_000))
+    layout = lay_out(files, params(labels="t.csv"), {"t.csv": table}, tmp_path)
+    assert len(layout.places) == 20_000
 
 
 def test_a_table_for_each_split(tmp_path: Path) -> None:
@@ -268,6 +341,10 @@ def test_a_table_for_each_split(tmp_path: Path) -> None:
         ({"table": "t.csv", "label": "breeds"}, {"t.csv": "id,breed\n0,a\n1,b\n"}, "data.labels.label is 'breeds', but t.csv"),
         ("t.csv", {"t.csv": "id,a,b\n0,x,1\n1,y,2\n2,x,1\n3,y,2\n"}, "which column has the labels is not clear (of a, b any"),
         ("t.csv", {"t.csv": "id,label\n0,a/b\n1,c\n2,a/b\n3,c\n"}, "the label 'a/b' of t.csv cannot be a folder's name"),
+        ("t.csv", {"t.csv": "id,label\n0,a\n1,b, c\n2,a\n"}, "t.csv has a row of 3 columns ('1,b,c'), and 2 in its first"),
+        ("t.csv", {"t.csv": 'id,label\n0,a\n1,"b\n2,a\n'}, "t.csv is no table that can be read, near line 4"),
+        ("t.csv", {"t.csv": "id,label\n0,Cat\n1,cat\n2,Cat\n3,cat\n"}, "the labels Cat, cat of t.csv differ in case alone"),
+        ("t.csv", {"t.csv": "id,label,split\n0,a,train\n1,b,train\n0,a,test\n1,b,test\n"}, "another row for train; a picture belongs"),
         ("t.csv", {"t.csv": "id,label\n0,a\n1,c\n0,c\n3,c\n"}, "gives 0.png the label 'c', and another row 'a'"),
         (r"(?P<label>x)\d", {}, "which matches no picture's name, such as that of '0.png'"),
         (r"(?P<label>x", {}, "which is no regular expression: "),
@@ -286,6 +363,7 @@ def test_labels_that_cannot_be_read(tmp_path: Path, labels: Any, tables: dict[st
         (r"(?P<label>.+)_\d+", drawn("pets/great_{c}_{n}.jpg", c=AB), {"great_ants", "great_bees"}),
         (r"(?P<label>[a-z]+)\..*", drawn("{c}.{n}.jpg", c=AB), {"ants", "bees"}),
         (r"(?P<label>[a-z]+)/left/\d", drawn("{s}/{c}/left/{n}.jpg", s=("v1", "v2"), c=AB), {"ants", "bees"}),
+        (r"(?i)(?P<label>[a-z]+)/left/\d", drawn("{s}/{c}/left/{n}.jpg", s=("v1", "v2"), c=AB), {"ants", "bees"}),
         (r"(?P<split>train|test)_(?P<label>[a-z]+)\d", drawn("{s}_{c}{n}.jpg", s=("train", "test"), c=AB), {"ants", "bees"}),
     ],
 )  # fmt: skip

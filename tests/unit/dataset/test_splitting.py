@@ -56,5 +56,5 @@ def test_copies_land_on_the_same_side() -> None:
 
 @pytest.mark.parametrize("pictures", [[("a", "x")], [("a", "x")] * 5])
 def test_nothing_to_choose_from(pictures: list[tuple[str, str]]) -> None:
-    with pytest.raises(InputError, match=r"of the pictures in the zip's a/ can be used, and no two of them differ"):
+    with pytest.raises(InputError, match=r"of the pictures of the class 'a' can be used, and no two of them differ"):
         choose_val(pictures + numbered("b", 5), 0.2, 0)

@@ -41,7 +41,6 @@ def test_train_and_val_are_found_at_any_depth(tmp_path: Path, top: str) -> None:
         "train": {"pictures": 4, "classes": {"dots": 2, "lines": 2}},
         "val": {"pictures": 2, "classes": {"dots": 1, "lines": 1}},
         "split": {"train": [f"{top}train"], "val": [f"{top}val"]},
-        "notes": ["data.exclude: no file or folder of the set matches imageNotFound.*"],
         "files": {"all": 6, "used": 6, "left_out": 0},
         "left_out": [],
     }
@@ -51,6 +50,12 @@ def test_train_and_val_are_found_at_any_depth(tmp_path: Path, top: str) -> None:
         for name in ("dots", "lines")
         for number in range(n)
     ]
+
+
+def test_a_pattern_that_leaves_nothing_out_is_named(tmp_path: Path) -> None:
+    data = DATA.model_copy(update={"exclude": ["imageNotFound.*", "wasp*", "000.jpg"]})
+    summary = unzip(write_zip(tmp_path / "set.zip", train=3, val=2), tmp_path / "images", data)
+    assert summary["notes"] == ["data.exclude: no file or folder of the set matches imageNotFound.*, wasp*"]
 
 
 def test_copies_of_training_pictures_among_the_test_pictures_are_counted(tmp_path: Path) -> None:
@@ -161,10 +166,7 @@ def test_class_folders_without_a_split(tmp_path: Path) -> None:
         "val": {"pictures": 4, "classes": {"dots": 2, "lines": 2}},
         "split": {"val_fraction": 0.2, "val_seed": 0},
         "train_copies": 8,
-        "notes": [
-            "1 picture is left out: in no class folder (a/set/stray.png)",
-            "data.exclude: no file or folder of the set matches imageNotFound.*",
-        ],
+        "notes": ["1 picture is left out: in no class folder (a/set/stray.png)"],
         "files": {"all": 27, "used": 20, "left_out": 7},
         "left_out": [
             {"file": "__MACOSX/a/set/dots/._0.png", "reason": "hidden"},
