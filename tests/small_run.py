@@ -21,6 +21,14 @@ ONCE = {"epochs": 1, "holdout": 0.25, "batch_size": 9, "learning_rate": 1e-4, "p
 
 def run(strategy: str, block: Mapping[str, Any], name: str = "resnet18", precision: str = "float32") -> Card:
     """Run the stages weights, features and train with a strategy's block, in this process; return the model's card."""
+    prepare(strategy, block, name, precision)
+    features.main()
+    train.main()
+    return Card.read(Path("data/model"))
+
+
+def prepare(strategy: str, block: Mapping[str, Any], name: str = "resnet18", precision: str = "float32") -> Card:
+    """Write params.yaml, and run the stage weights in this process; return its card, with small pictures."""
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     content |= {"strategy": strategy, "precision": precision}
     content["backbone"]["name"] = name
@@ -31,11 +39,10 @@ def run(strategy: str, block: Mapping[str, Any], name: str = "resnet18", precisi
     weights.main()
     card = Card.read(Path("data/weights"))
     small = replace(card.preprocessing, resize=72, crop=64)  # pictures of that size cost little
-    replace(card, preprocessing=small).write(Path("data/weights"))
+    card = replace(card, preprocessing=small)
+    card.write(Path("data/weights"))
     liven(Path("data/weights/weights.safetensors"), card)
-    features.main()
-    train.main()
-    return Card.read(Path("data/model"))
+    return card
 
 
 def liven(file: Path, card: Card) -> None:
