@@ -1,4 +1,4 @@
-"""What is killed goes on, a training after its last epoch and `features` after its last pictures: the bytes are equal."""
+"""What is killed goes on: a training after its last epoch, `features` after its last pictures; with the same bytes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,9 @@ def test_features_that_are_killed(finished: Checkout, tmp_path: Path, launch: st
     def finished_rows() -> int:
         return sum(path.stat().st_size // (8 + 6 * 4) for path in checkout.folder.rglob("finished-*.bin"))
 
+    def more_than(n: int) -> bool:
+        return finished_rows() > n
+
     known = 0
     for number in range(2):
         command = [sys.executable, "-m", "stages.features"]
@@ -185,7 +189,7 @@ def test_features_that_are_killed(finished: Checkout, tmp_path: Path, launch: st
             command, cwd=checkout.folder, env=checkout.environment, stdout=subprocess.PIPE, text=True,
             start_new_session=True,
         ) as process:  # fmt: skip
-            wait_for(lambda before=known: finished_rows() > before)
+            wait_for(partial(more_than, known))
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
         assert process.returncode == -signal.SIGKILL
