@@ -8,10 +8,10 @@ SAMPLE := data/sample.zip
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo repro experiments report bench battery test unit soak lint format lock clean
+.PHONY: help demo repro experiments report bench battery test unit soak lint format lock clean clean-rows
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # In a folder of its own (--temp): the files here, params.yaml among them, stay as they are. DVC needs a name to put
 # on the experiment; where git has none configured, one is lent to it for this command. In its table DVC marks with !
@@ -75,6 +75,9 @@ lock:  ## Resolve requirements.txt anew (needs uv)
 
 clean:  ## Remove the environment; data and metrics stay
 	rm -rf $(VENV)
+
+clean-rows:  ## Remove what is kept so that no picture is computed twice: data/rows and data/inputs
+	rm -rf data/rows data/inputs
 
 $(SAMPLE): $(wildcard tools/sample/*.py) | $(INSTALLED)
 	python -m tools.sample $@

@@ -37,14 +37,27 @@ def write_params(strategy: str, block: Mapping[str, Any], name: str, precision: 
     Path("params.yaml").write_text(yaml.safe_dump(content))
 
 
+def prepare(strategy: str, block: Mapping[str, Any], name: str = "resnet18", precision: str = "float32") -> Card:
+    """Write params.yaml, and run the stage weights in this process; return its card, with small pictures."""
+    write_params(strategy, block, name, precision)
+    return draw_weights()
+
+
 def encode() -> None:
     """Run the stages weights and features."""
+    draw_weights()
+    features.main()
+
+
+def draw_weights() -> Card:
+    """Run the stage weights; return its card, with small pictures."""
     weights.main()
     card = Card.read(Path("data/weights"))
     small = replace(card.preprocessing, resize=72, crop=64)  # pictures of that size cost little
-    replace(card, preprocessing=small).write(Path("data/weights"))
+    card = replace(card, preprocessing=small)
+    card.write(Path("data/weights"))
     liven(Path("data/weights/weights.safetensors"), card)
-    features.main()
+    return card
 
 
 def liven(file: Path, card: Card) -> None:

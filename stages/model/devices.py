@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 
 from stages.program.errors import InputError
 
+VECTORS = 128  # a multiple of how many numbers a CPU computes at a time, in any precision
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
 
 
@@ -85,6 +87,29 @@ def cast_once(network: nn.Module, device: torch.device, precision: str) -> None:
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear) and module not in exact:
                 module.to(torch.bfloat16)
+
+
+def activate_in_whole_vectors(network: nn.Module) -> None:
+    """Have activations with an exponential give a number the same result wherever in a batch it lies.
+
+    On a CPU PyTorch computes several vectors' worth of numbers at a time, and those left over at the end one by one,
+    by another exponential: the last pictures of a batch would differ from the same ones elsewhere, in the last digit.
+    It matters where a picture has few numbers, as between the two layers of a squeeze and excitation.
+    """
+
+    def padded(activation: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        missing = -batch.numel() % VECTORS
+        compute = type(activation).forward
+        if not missing:
+            whole: torch.Tensor = compute(activation, batch)
+            return whole
+        flat = torch.cat([batch.permute(0, *range(2, batch.dim()), 1).flatten(), batch.new_zeros(missing)])
+        result: torch.Tensor = compute(activation, flat)[: batch.numel()]
+        return result.view(len(batch), *batch.shape[2:], batch.shape[1]).movedim(-1, 1)
+
+    for module in network.modules():
+        if isinstance(module, nn.SiLU | nn.Sigmoid | nn.GELU):
+            module.forward = partial(padded, module)  # type: ignore[method-assign]
 
 
 def send(array: NDArray[np.generic], device: torch.device) -> torch.Tensor:

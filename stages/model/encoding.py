@@ -125,29 +125,22 @@ def _network_encoder(
 ) -> Encoder:
     import torch
 
-    from stages.model.devices import autocast, cast_once, choose_device, receive, send
+    from stages.model.devices import activate_in_whole_vectors, autocast, cast_once, choose_device, receive, send
     from stages.pictures.views import evaluation_view, training_view, view_draws
 
     device = choose_device(params.device)
     network.requires_grad_(requires_grad=False).to(device).to(memory_format=torch.channels_last)
     cast_once(network, device, params.precision)
+    activate_in_whole_vectors(network)
     # A batch on each core is faster than all cores on one batch, and leaves none of them waiting.
     batches, threads = (1, cores()) if device.type == "cpu" else (GPU_BATCHES, 2)
     if device.type == "cpu":
         torch.set_num_threads(1)
     full = batches * BATCH
 
-    def compute(view: torch.Tensor, size: int) -> list[torch.Tensor]:
-        """Return the outputs for pictures, `size` of them at a time."""
-        parts = [outputs(view[first : first + size]) for first in range(0, len(view), size)]
-        return parts[0] if len(parts) == 1 else [torch.cat(part) for part in zip(*parts, strict=True)]
-
-    with torch.inference_mode(), autocast(device, params.precision):
-        size = full if _same_in_any_place(outputs, card.preprocessing.crop, full, device) else 1
-
     def encode(squares: Squares, contents: Contents | None, views: Sequence[int]) -> Arrays:
         n = len(squares)
-        if n < full and size == full:  # other sizes of batches may be computed otherwise
+        if n < full:  # batches of other sizes may be computed by other kernels, with other last digits
             squares = np.concatenate([squares, np.repeat(squares[-1:], full - n, axis=0)])
         with torch.inference_mode(), autocast(device, params.precision):
             batch = send(squares, device)
@@ -161,22 +154,7 @@ def _network_encoder(
                     draws = view_draws(seed, view, contents)
                     draws += draws[-1:] * (len(squares) - n)
                     prepared = training_view(batch, card.preprocessing, augment, draws)
-                by_view.append(compute(prepared, size))
+                by_view.append(outputs(prepared))
             return [receive(torch.stack(one, dim=1)[:n]) for one in zip(*by_view, strict=True)]
 
     return Encoder(encode, batches, threads)
-
-
-def _same_in_any_place(
-    outputs: Callable[[torch.Tensor], list[torch.Tensor]], side: int, n: int, device: torch.device
-) -> bool:
-    """Whether a picture has the same outputs, to the bit, wherever in a batch of n pictures it lies.
-
-    So it nearly always is; but the last picture of a batch may lie in what is left over when a kernel cuts all of their
-    numbers into blocks, as EfficientNet-B0's does in float32 at 64 pixels.
-    """
-    import torch
-
-    noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
-    batch = noise.expand(n, -1, -1, -1).contiguous(memory_format=torch.channels_last)
-    return all(torch.equal(output, output[:1].expand_as(output)) for output in outputs(batch))

@@ -71,7 +71,7 @@ def view_draws(seed: int, number: int, contents: Iterable[bytes]) -> list[tuple[
 def view_numbers(seed: int, epoch: int, contents: NDArray[np.bytes_], n_views: int) -> NDArray[np.int64]:
     """Return which of its stored views an epoch sees of each picture, drawn from (seed, epoch, content).
 
-    By multiplying and adding: a hash of its hash that costs nothing, and whose two factors the epoch draws.
+    All pictures' at once, by the finaliser of SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195).
 
     Args:
         seed: the params' seed.
@@ -80,10 +80,12 @@ def view_numbers(seed: int, epoch: int, contents: NDArray[np.bytes_], n_views: i
         n_views: the number of stored views.
 
     """
-    factor, summand = np.random.default_rng((seed, epoch)).integers(1 << 64, size=2, dtype=np.uint64)
-    words = np.array([int(content[:8], 16) for content in contents], np.uint64)
-    mixed = (words * factor + summand) >> np.uint64(32)  # the upper half: the lower bits are hardly mixed
-    numbers: NDArray[np.int64] = (mixed % np.uint64(n_views)).astype(np.int64)
+    key = np.random.default_rng((seed, epoch)).integers(1 << 64, dtype=np.uint64)
+    words = np.array([int(content[:16], 16) for content in contents], np.uint64) + key
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        words = (words ^ (words >> np.uint64(shift))) * np.uint64(factor)
+    words ^= words >> np.uint64(31)
+    numbers: NDArray[np.int64] = (words % np.uint64(n_views)).astype(np.int64)
     return numbers
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ def test_every_strategy(drawn_images: Path, strategy: str, precision: str) -> No
         for number in (1, len(available)):  # pictures are decoded, and batches encoded, on so many
             os.sched_setaffinity(0, sorted(available)[:number])
             assert cores() == number
+            for folder in ("data/rows", "data/inputs"):  # or the second would take the first one's
+                shutil.rmtree(folder, ignore_errors=True)
             run(strategy, BLOCKS[strategy], precision=precision)
             evaluate.main()
             found.append(contents(drawn_images, "data/features", "data/model", "metrics"))

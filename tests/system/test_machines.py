@@ -85,6 +85,7 @@ def test_a_full_disk(copied: Checkout, stage: str, blocks: int) -> None:
         stage = "train"
         copied.set(strategy="partial", strategies__partial__epochs=1)
         copied.stage("train")
+    shutil.rmtree(copied.folder / "data/rows")
     before = everything(copied)
     printed = copied.run("sh", "-c", f"ulimit -f {blocks}; exec {sys.executable} -m stages.{stage}", fails=True)
     assert printed.splitlines()[-1].startswith(f"{stage}: File too large"), printed
@@ -127,6 +128,7 @@ def test_a_folder_that_may_not_be_written(copied: Checkout) -> None:
 @takes_long
 def test_no_shared_memory(copied: Checkout) -> None:
     expected = everything(copied)
+    shutil.rmtree(copied.folder / "data/rows")
     copied.set(launch="torchrun --standalone --nproc-per-node=2")
     script = f"mount -t tmpfs -o ro none /dev/shm && exec {sys.executable} -m stages.features"
     copied.run("unshare", "--mount", "sh", "-c", script)

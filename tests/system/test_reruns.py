@@ -187,18 +187,23 @@ def test_pictures_that_change(copied: Checkout, tmp_path: Path) -> None:
     shutil.copytree(copied.folder / "data/images", tmp_path / "mine")
     copied.set(data__path=str(tmp_path / "mine"))
     assert ran(copied.dvc("repro")) == ["download", "unzip"]  # they are the same pictures
-    found, last = {}, "explain" if SOAK else "features"
+    found, computed, last = {}, {}, "explain" if SOAK else "features"
     for how in change(tmp_path / "mine"):
         before = images(copied)
-        found[how] = ran(copied.dvc("repro", last))
+        printed = copied.dvc("repro", last)
+        found[how] = ran(printed)
+        if "features" in found[how]:
+            computed[how] = sum(int(n) for n in re.findall(r"; (\d+) computed", printed))
         if last == "unzip" and images(copied) != before:
             found[how].append("features")  # as it did after the first change
         elif last == "features":
             assert (images(copied) != before) == ("features" in found[how])
             last = "unzip"
     to = STAGES if SOAK else STAGES[:4]
-    table = re.findall(r"^\| (a .+?) \|(.*?)\|$", TABLE.read_text(), re.MULTILINE)
-    assert {how: [name for name in re.findall(r"\w+", stages) if name in to] for how, stages in table} == found
+    table = re.findall(r"^\| (a .+?) \|(.*?)\|(.*?)\|$", TABLE.read_text(), re.MULTILINE)
+    assert {how: [name for name in re.findall(r"\w+", stages) if name in to] for how, stages, _ in table} == found
+    assert computed.items() <= {how: int(n) for how, _, n in table if n.strip()}.items()
+    assert len(computed) == (4 if SOAK else 1)
 
 
 def test_code_that_changes(copied: Checkout) -> None:

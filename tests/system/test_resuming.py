@@ -1,20 +1,22 @@
-"""A training that is killed goes on after its last finished epoch, and ends as if nothing had been."""
+"""What is killed goes on: a training after its last epoch, `features` after its last pictures; with the same bytes."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from stages import train
-from tests.conftest import Checkout, built_checkout, takes_long
-from tests.system.processes import TWO
+from tests.conftest import Checkout, built_checkout, contents, takes_long, write_zip
+from tests.system.processes import TWO, wait_for
 
 EPOCHS = 5
 CHECKPOINT = "data/checkpoint.pt"
@@ -162,3 +164,41 @@ def test_several_processes_and_another_network(prepared: Checkout, name: str, la
     assert re.search(rf"^resuming after epoch [234] of {EPOCHS}$", printed, re.MULTILINE), printed
     resumed = trained(prepared)
     assert resumed == undisturbed(prepared, lambda: prepared.stage("train"))
+
+
+@pytest.mark.parametrize("launch", [None, pytest.param(TWO, marks=takes_long)])
+def test_features_that_are_killed(finished: Checkout, tmp_path: Path, launch: str | None) -> None:
+    checkout = finished.copy(tmp_path / "copy")
+    write_zip(tmp_path / "many.zip", train=40, val=35)
+    checkout.set(data__url=str(tmp_path / "many.zip"), launch=launch)
+    checkout.stage("download")
+    checkout.stage("unzip")
+    for folder in ("data/features", "data/rows"):
+        shutil.rmtree(checkout.folder / folder)
+
+    def finished_rows() -> int:
+        return sum(path.stat().st_size // (8 + 6 * 4) for path in checkout.folder.rglob("finished-*.bin"))
+
+    def more_than(n: int) -> bool:
+        return finished_rows() > n
+
+    known = 0
+    for number in range(2):
+        command = [sys.executable, "-m", "stages.features"]
+        with subprocess.Popen(
+            command, cwd=checkout.folder, env=checkout.environment, stdout=subprocess.PIPE, text=True,
+            start_new_session=True,
+        ) as process:  # fmt: skip
+            wait_for(partial(more_than, known))
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert not (checkout.folder / "data/features").exists()
+        known = finished_rows()
+        assert 0 < known < 150, number
+    printed = checkout.stage("features")
+    assert sum(int(n) for n in re.findall(r"; (\d+) computed", printed)) == 150 - known
+    found = contents(checkout.folder, "data/features")
+    shutil.rmtree(checkout.folder / "data/rows")
+    assert "80 computed" in checkout.stage("features")
+    assert contents(checkout.folder, "data/features") == found

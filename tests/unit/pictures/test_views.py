@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torchvision.models import ResNet18_Weights
 
 from stages.model import catalogue
 from stages.pictures import decoding
-from stages.pictures.views import _grid, evaluation_view, training_view
+from stages.pictures.views import _grid, evaluation_view, training_view, view_draws, view_numbers
 from stages.program.params import Augment
 from tests.conftest import smooth
 
@@ -61,3 +62,32 @@ def test_without_augmentation_a_training_view_is_the_whole_picture() -> None:
     pixels = (view[0] * std + mean) * 255
     assert float(pixels.min()) >= float(square.min()) - 0.01
     assert float(pixels.max()) <= float(square.max()) + 0.01
+
+
+def contents(n: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.bytes_]]:
+    words = np.random.default_rng(seed).integers(1 << 63, size=(n, 4)).tolist()
+    return np.array(["".join(f"{word:016x}" for word in row) for row in words], "S64")
+
+
+def test_draws_belong_to_the_content_of_a_picture() -> None:
+    some = contents(50)
+    chosen = np.random.default_rng(1).integers(50, size=30)
+    draws = view_draws(3, 2, some)
+    assert [draws[one] for one in chosen] == view_draws(3, 2, some[chosen])
+    others = (view_draws(3, 1, some), view_draws(4, 2, some), view_draws(3, 2, contents(50, 1)))
+    assert len({*draws}.union(*others)) == 200
+
+
+def test_the_stored_view_of_an_epoch_belongs_to_the_content_of_a_picture() -> None:
+    some = contents(6000)
+    epochs = np.stack([view_numbers(0, epoch, some, 4) for epoch in range(1, 9)])
+    chosen = np.random.default_rng(1).integers(6000, size=70)
+    assert np.array_equal(view_numbers(0, 1, some[chosen], 4), epochs[0, chosen])
+    assert not np.array_equal(view_numbers(1, 1, some, 4), epochs[0])
+    # Every view as often as by chance, over the pictures and the epochs; and one epoch says nothing of the next.
+    pairs = np.bincount(epochs[0] * 4 + epochs[1])
+    for counts in (*(np.bincount(epoch) for epoch in epochs), *pairs.reshape(4, 4)):
+        assert ((counts - counts.mean()) ** 2 / counts.mean()).sum() < 25, counts
+    means = epochs.mean(axis=0)
+    assert abs(means.mean() - 1.5) < 0.03
+    assert abs(means.std() - np.sqrt(1.25 / 8)) < 0.02
