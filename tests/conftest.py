@@ -201,25 +201,26 @@ class Checkout:
         return Checkout.at(folder, home)
 
     def run(self, *command: str, fails: bool = False) -> str:
-        """Run a command in the checkout and return what it printed; it has to succeed, or to fail where it `fails`."""
+        """Run a command in the checkout and return what it printed; it has to succeed, or to fail where it `fails`.
+
+        A Python module is run not in a new process but in a fork of one that has imported what takes long.
+        """
+        if command[:2] == (sys.executable, "-m"):
+            status, printed = run_module(*command[2:], folder=self.folder, environment=self.environment)
+            return self._checked(status, printed, fails=fails)
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
         )
         return self._checked(done.returncode, done.stdout + done.stderr, fails=fails)
 
     def dvc(self, *arguments: str, fails: bool = False) -> str:
-        return self._module("dvc", *arguments, fails=fails)
+        return self.run(sys.executable, "-m", "dvc", *arguments, fails=fails)
 
     def stage(self, name: str, *, fails: bool = False) -> str:
-        return self._module(f"stages.{name}", fails=fails)
+        return self.run(sys.executable, "-m", f"stages.{name}", fails=fails)
 
     def tool(self, name: str, *arguments: str, fails: bool = False) -> str:
-        return self._module(f"tools.{name}", *arguments, fails=fails)
-
-    def _module(self, name: str, *arguments: str, fails: bool) -> str:
-        """Run a module; not in a new process but in a fork of one that has imported what takes long."""
-        status, printed = run_module(name, *arguments, folder=self.folder, environment=self.environment)
-        return self._checked(status, printed, fails=fails)
+        return self.run(sys.executable, "-m", f"tools.{name}", *arguments, fails=fails)
 
     def _checked(self, status: int, printed: str, *, fails: bool) -> str:
         assert (status != 0) == fails, printed

@@ -23,13 +23,21 @@ BLOCKS: dict[str, dict[str, Any]] = {
     "scratch": ONCE,
     "tutorial": ONCE,
 }
+QUICK = {(strategy, "mobilenet_v3_small") for strategy in ("linear", "svm", "partial", "tutorial")} | {
+    ("finetune", "resnet18")
+}
 
 
 @pytest.mark.parametrize(
-    "strategy", [pytest.param(name, marks=[takes_long] if name == "scratch" else []) for name in BLOCKS]
+    ("strategy", "name"),
+    [
+        pytest.param(strategy, name, marks=[] if (strategy, name) in QUICK else [takes_long])
+        for strategy in BLOCKS
+        for name in ("resnet18", "mobilenet_v3_small")
+    ],
 )
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"] if SOAK else ["bfloat16"])
-def test_every_strategy(drawn_images: Path, strategy: str, precision: str) -> None:
+def test_every_strategy(drawn_images: Path, strategy: str, name: str, precision: str) -> None:
     available, threads = os.sched_getaffinity(0), torch.get_num_threads()
     found = []
     torch.set_num_threads(1)  # how many add up changes the last bits of what is trained by epochs
@@ -39,7 +47,7 @@ def test_every_strategy(drawn_images: Path, strategy: str, precision: str) -> No
             assert cores() == number
             for folder in ("data/rows", "data/inputs"):  # or the second would take the first one's
                 shutil.rmtree(folder, ignore_errors=True)
-            run(strategy, BLOCKS[strategy], precision=precision)
+            run(strategy, BLOCKS[strategy], name, precision)
             evaluate.main()
             found.append(contents(drawn_images, "data/features", "data/model", "metrics"))
     finally:

@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, Checkout, names_in, write_zip
+from tests.preloaded import run_module
 from tests.server import BODY, SECRET, SHA256, Handler, Server, basic, reply, serving, tagged
 
 
@@ -104,7 +105,11 @@ def holding(folder: Path, secret: str) -> set[str]:
 
 def verbose(checkout: Checkout) -> str:
     """What a download that fails prints with -v, the tracebacks of DVC itself included."""
-    return checkout.run("sh", "-c", f"! {sys.executable} -m dvc repro -v download")
+    status, printed = run_module(
+        "dvc", "repro", "-v", "download", folder=checkout.folder, environment=checkout.environment
+    )
+    assert status
+    return printed
 
 
 def test_no_secret_is_printed_or_written(checkout: Checkout, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """More pictures than a process takes at a time, so that both have some."""
 
     def build(folder: Path) -> None:
-        write_zip(folder / "many.zip", train=40, val=35)
+        write_zip(folder / "many.zip", train=25, val=20)
 
     return built_once(tmp_path_factory, "many", build) / "many.zip"
 
@@ -41,25 +41,30 @@ def arrays(checkout: Checkout) -> list[np.ndarray[Any, Any]]:
     return [np.load(file) for file in files]
 
 
-def test_two_processes_give_what_one_gives(checkout: Checkout, many: Path, weights: Path) -> None:
+def test_two_processes_give_what_one_gives(checkout: Checkout, many: Path, weights: Path, tmp_path: Path) -> None:
     # Frozen batch norm: gradients are then those of the whole batch, whatever the number of processes.
     content = yaml.safe_load((checkout.folder / "params.yaml").read_text())["strategies"]
     mine = content["tutorial"] | {  # a strategy of one's own: SGD on stored features
         "precompute": True, "views": content["partial"]["views"] | {"count": 2}, "augment": None,
-        "epochs": 2, "batch_size": 32, "class_weight": "balanced",
+        "epochs": 2, "batch_size": 20, "class_weight": "balanced",
     }  # fmt: skip
     configure(checkout, many, weights, strategy="mine", **{"+strategies__mine": mine})
-    checkout.dvc("repro", "evaluate")
+    checkout.dvc("repro", "features")
+    checkout.stage("train")
+    checkout.stage("evaluate")
     assert checkout.json("data/model/card.json")["strategy"]["name"] == "mine"
     features = arrays(checkout)
-    assert {array.shape for array in features} >= {(80, 1, 512), (80, 1, 1024), (70, 1, 512), (80,), (70,)}
-    assert np.load(checkout.folder / "data/inputs/train/inputs.npy", mmap_mode="r").shape == (80, 2, 512)
+    assert {array.shape for array in features} >= {(50, 1, 512), (50, 1, 1024), (40, 1, 512), (50,), (40,)}
+    assert np.load(checkout.folder / "data/inputs/train/inputs.npy", mmap_mode="r").shape == (50, 2, 512)
     one = checkout.json("metrics/train/metrics.json"), checkout.json("metrics/evaluate.json")
     checkout.set(launch=TWO)
     assert "up to date" in checkout.dvc("status", "features")
     shutil.rmtree(checkout.folder / "data/rows")
-    for stage in ("features", "train", "evaluate"):
-        checkout.stage(stage)
+    checkout.stage("features")
+    checkout.stage("train")
+    if not SOAK:  # to start three processes takes longer than to evaluate
+        checkout.set(launch=None)
+    checkout.stage("evaluate")
     # Features are the same to the bit, and what they are stored in, to the byte: DVC sees no change.
     assert all(np.array_equal(first, second) for first, second in zip(features, arrays(checkout), strict=True))
     assert "up to date" in checkout.dvc("status", "features")

@@ -16,6 +16,9 @@ from stages.training.history import Epoch
 from tests.small_run import ONCE, run
 
 
+SMALL = "mobilenet_v3_small"
+
+
 class Trials:
     """Training as `choose_learning_rate` sees it, with hold-out losses by learning rate; it notes what was run."""
 
@@ -64,7 +67,7 @@ def test_the_best_epoch_is_kept_and_training_ends_without_improvement(
     drawn_images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     block = {**ONCE, "epochs": 40, "patience": 2, "learning_rate": [1e-3, 1e-2]}
-    card = run("partial", block)
+    card = run("partial", block, SMALL)
     losses = curve("holdout/loss")
     trained = losses[1:]
     lowest = min(range(len(trained)), key=trained.__getitem__)
@@ -84,7 +87,7 @@ def test_the_best_epoch_is_kept_and_training_ends_without_improvement(
 
 
 def test_a_rate_that_breaks_the_network_ends_with_the_fitted_head(drawn_images: Path) -> None:
-    run("partial", {**ONCE, "epochs": 3, "learning_rate": 3.0, "batch_norm": "pretrained"})
+    run("partial", {**ONCE, "epochs": 3, "learning_rate": 3.0, "batch_norm": "pretrained"}, SMALL)
     assert json.loads(Path("metrics/train/metrics.json").read_text())["chosen"] == {"epoch": 0}
 
 
@@ -93,6 +96,6 @@ def test_the_loss_of_the_holdout_is_the_cross_entropy_whatever_is_trained_with(d
         ("partial", {**ONCE, "loss": "hinge"}),
         ("svm", {"n_splits": 2, "weight_decay": 0.1}),
     ):
-        run(strategy, block)
+        run(strategy, block, SMALL)
         found = json.loads(Path("metrics/train/metrics.json").read_text())
         assert 0 < found["holdout"]["loss"] < 1.2, "a constant has log(3) = 1.0986, and calibrated none is much worse"
