@@ -15,7 +15,6 @@ from stages.training.gradient_descent import LossIsNoNumberError, Training, choo
 from stages.training.history import Epoch
 from tests.small_run import ONCE, run
 
-
 SMALL = "mobilenet_v3_small"
 
 
