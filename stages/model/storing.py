@@ -134,7 +134,6 @@ def store(
         ranks: the processes.
 
     """
-    started = time.perf_counter()
     parts = {name: Part(split.contents, split.n_views) for name, split in splits.items()}
     generation, missing = _begin(rows, arrays, parts, key, ranks)
     with _room(rows, generation, ranks):
@@ -146,6 +145,7 @@ def store(
                 write_names(target / name, split.labels, split.names, split.contents)
         encode = encoder() if jobs else None
         ranks.barrier()
+        started = time.perf_counter()
         for name, split in splits.items():
             computed, shapes = 0, ""
             for job in jobs:
