@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import re
-import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from stages.dataset.class_folders import plain
+from stages.dataset.label_tables import Columns, Names, Table, find_columns
 from stages.dataset.split_folders import TEST, TRAIN, UNLABELLED, VAL, Parts, SplitName
 from stages.program.errors import InputError
 from stages.program.params import LabelTable
-from stages.program.wording import did_you_mean, listed, one_line
+from stages.program.wording import listed
 
-_DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".txt": "\t,; "}
-LARGEST_TABLE = 1 << 30  # bytes
-_FEWEST_NAMED = 0.5  # share of a column's values that name pictures, in the column of the files
-_MANY = 0.5  # the most classes, as a share of the pictures
-_SPLIT_COLUMNS = {"split", "set", "dataset", "data_set", "subset", "partition", "phase", "usage", "fold", "train_test"}
 _PATTERNS = (
     r"(?P<label>.+?)[ _.-]+\(?\d+\)?",  # rose (12), cat.0, great_pyrenees_173
     r"(?P<label>.*[^\W\d_])\d+",  # cloudy12
@@ -37,208 +29,6 @@ class Label:
 
     label: str
     split: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of labels: rows of as many texts as there are columns."""
-
-    name: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-    @classmethod
-    def read(cls, path: Path, name: str) -> Table:
-        """Read a CSV, TSV, list or JSON lines.
-
-        Args:
-            path: the file.
-            name: what to call it, whose suffix tells what it is.
-
-        Raises:
-            InputError: not UTF-8, or not what its suffix says.
-
-        """
-        suffix = PurePosixPath(name).suffix.lower()
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{name} is not UTF-8, at byte {error.start}: save it as UTF-8") from None
-        if suffix in {".jsonl", ".ndjson"}:
-            return cls._of_objects(name, text)
-        lines = text.splitlines()
-        first = next((line for line in lines if line.strip()), "")
-        delimiter = max(_DELIMITERS.get(suffix, _DELIMITERS[".csv"]), key=first.count)
-        try:
-            reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
-            rows = [row for row in reader if any(cell.strip() for cell in row)]
-        except csv.Error as error:
-            raise InputError(
-                f"{name} is no table that can be read, near line {reader.line_num}: {error}; "
-                "perhaps a quotation mark that is not closed"
-            ) from None
-        if not rows:
-            raise InputError(f"{name} is empty")
-        columns, *rest = rows
-        width = len(columns)
-        if long := next((row for row in rest if any(cell.strip() for cell in row[width:])), None):
-            raise InputError(
-                f"{name} has a row of {len(long)} columns ({one_line(delimiter.join(long))}), and {width} in its first "
-                "line; quote what has the separator in it"
-            )
-        return cls(name, [column.strip() for column in columns], [(row + [""] * width)[:width] for row in rest])
-
-    @classmethod
-    def _of_objects(cls, name: str, text: str) -> Table:
-        objects: list[dict[str, object]] = []
-        for number, line in enumerate(text.splitlines(), start=1):
-            if not line.strip():
-                continue
-            try:
-                content = json.loads(line)
-            except ValueError:
-                content = None
-            if not isinstance(content, dict):
-                raise InputError(f"{name} is not JSON lines: line {number} is no JSON object")
-            objects.append(content)
-        columns = list(dict.fromkeys(key for content in objects for key in content))
-        return cls(name, columns, [[_text(content.get(column)) for column in columns] for content in objects])
-
-    def column(self, name: str, param: str) -> int:
-        """Return a column's number.
-
-        Raises:
-            InputError: there is no such column.
-
-        """
-        if name not in self.columns:
-            raise InputError(
-                f"{param} is {name!r}, but {self.name} has no such column; {did_you_mean(name, self.columns)}"
-                f"there are: {listed(self.columns)}"
-            )
-        return self.columns.index(name)
-
-    def without_header(self) -> Table:
-        """Return the table with its first line as a row: the columns are 1, 2, ..."""
-        numbers = [str(number) for number in range(1, len(self.columns) + 1)]
-        return Table(self.name, numbers, [self.columns, *self.rows])
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
-
-
-class Names:
-    """The pictures of a set, found by what a table calls them: a path or its end, with or without the suffix."""
-
-    def __init__(self, pictures: Iterable[Parts]) -> None:
-        self._by_end: dict[Parts, list[Parts]] = defaultdict(list)  # by name, and by name and the folder around it
-        for parts in pictures:
-            for name in {parts[-1], PurePosixPath(parts[-1]).stem}:
-                ending = _composed((*parts[-2:-1], name))
-                self._by_end[ending[-1:]].append(parts)
-                if len(ending) > 1:
-                    self._by_end[ending].append(parts)
-
-    def find(self, value: str, folder: Parts = ()) -> Sequence[Parts]:
-        """Return the pictures that a value may mean; of several, all.
-
-        Args:
-            value: a path or its end; where folders in it tell pictures apart, they do.
-            folder: of the table that has the value: its own pictures come first.
-
-        """
-        parts = _composed(
-            part for part in PurePosixPath(value.strip().replace("\\", "/")).parts if part not in _NOWHERE
-        )
-        if not parts:
-            return ()
-        found = self._by_end.get(parts[-2:], []) or self._by_end.get(parts[-1:], [])
-        if len(parts) > 1 and len(found) == 1 and _other_split(parts[:-1], found[0][:-1]):
-            return ()
-        if len(found) > 1 and len(parts) > 2:
-            found = [path for path in found if _composed(path[:-1])[1 - len(parts) :] == parts[:-1]] or found
-        if len(found) > 1 and folder:
-            found = [path for path in found if path[: len(folder)] == folder] or found
-        return found
-
-
-_NOWHERE = {"/", ".", ".."}
-
-
-def _composed(parts: Iterable[str]) -> Parts:
-    """Return a path with letters and their accents as one character each: macOS writes them apart."""
-    return tuple(unicodedata.normalize("NFC", part) for part in parts)
-
-
-def _other_split(one: Parts, other: Parts) -> bool:
-    """Whether two folders belong to different splits by their names."""
-    roles = [{named.role for part in folder if (named := SplitName.of(part))} for folder in (one, other)]
-    return bool(roles[0]) and bool(roles[1]) and not roles[0] & roles[1]
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of a table name the files, their classes and their splits, by number."""
-
-    file: int
-    label: int
-    split: int | None
-    named: int  # how many pictures
-
-
-def find_columns(table: Table, names: Names, wanted: LabelTable | None = None) -> Columns | None:
-    """Find the columns of the files and of their labels, or return None where the table has no column of files.
-
-    The files' column is the one with the most values that name pictures; the labels' is the only other one of few
-    values, each of them more than once on average.
-
-    Raises:
-        InputError: a column that is asked for is not there; or no column, or several, may be the labels'.
-
-    """
-    by_hand = {key: table.column(value, f"data.labels.{key}") for key in ("file", "label", "split")
-               if wanted and (value := getattr(wanted, key)) is not None}  # fmt: skip
-    named = [len({path for row in table.rows for path in names.find(row[n])[:1]}) for n in range(len(table.columns))]
-    # A running number may name pictures 0, 1, 2, ..., too: a column with whole file names is more likely, then one with
-    # a name of its own.
-    whole = [sum("." in row[n] or "/" in row[n] for row in table.rows) for n in range(len(table.columns))]
-    file = by_hand.get("file")
-    if file is None:
-        order = [(named[n], whole[n], bool(name.strip())) for n, name in enumerate(table.columns)]
-        file = max(range(len(named)), key=lambda n: order[n], default=None)
-        if file is None or named[file] < _FEWEST_NAMED * len(table.rows) or not named[file]:
-            return None
-    split = by_hand.get("split")
-    if split is None:
-        candidates = [n for n, name in enumerate(table.columns) if plain(name) in _SPLIT_COLUMNS and n != file]
-        split = next((n for n in candidates if any(_is_role(row[n], TRAIN) for row in table.rows)), None)
-    label = by_hand.get("label")
-    if label is None:
-        few = []
-        for n in range(len(table.columns)):
-            values = {row[n] for row in table.rows if row[n].strip()}
-            if (
-                n not in {file, split}
-                and plain(table.columns[n]) not in _SPLIT_COLUMNS
-                and 2 <= len(values) <= _MANY * len(table.rows)
-            ):
-                few.append(n)
-        exact = [n for n in few if table.columns[n].casefold() in {"label", "class", "category", "target"}]
-        if len(exact) == 1 or len(few) == 1:
-            (label,) = exact if len(exact) == 1 else few
-        else:
-            what = f"of {listed(table.columns[n] for n in few)} any may be" if few else "none is"
-            raise InputError(
-                f"{table.name} names pictures in the column {one_line(table.columns[file])}, but which column has the "
-                f"labels is not clear ({what} one of few values): set data.labels to a block with table, file and label"
-            )
-    return Columns(file, label, split, named[file])
-
-
-def _is_role(value: str, role: str) -> bool:
-    named = SplitName.of(value)
-    return named is not None and named.role == role
 
 
 @dataclass(frozen=True)

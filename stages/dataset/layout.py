@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from stages.dataset.class_folders import MASKS, PICTURES, NoClassFoldersError, find_classes, plain
-from stages.dataset.labels import Labelled, Table, from_pattern, from_tables, role_of_table, suggest
+from stages.dataset.class_folders import NoClassFoldersError, find_classes
+from stages.dataset.label_tables import Table
+from stages.dataset.labels import Labelled, from_pattern, from_tables, role_of_table, suggest
+from stages.dataset.masks import find_masks, say_twins
 from stages.dataset.split_folders import (
     TEST,
     TRAIN,
@@ -20,7 +21,6 @@ from stages.dataset.split_folders import (
     Source,
     Splits,
     find_splits,
-    folder_matches,
 )
 from stages.files.listing import is_hidden
 from stages.program.errors import InputError
@@ -118,7 +118,7 @@ def read_layout(
         InputError: what is not clear, and what to set.
 
     """
-    left_out = _masks(pictures, data.include)
+    left_out = find_masks(pictures, data.include)
     paths = sorted(path.parts for path in pictures if path not in left_out)
     if not paths:
         raise InputError("the set holds no pictures; arrange them as <class>/<picture>")
@@ -165,44 +165,6 @@ class _Found:
     name: Parts
     by_folder: bool = False  # whether the label is a folder's name
     missed: bool = False  # whether it lies where a picture with a label should
-
-
-def _masks(pictures: Sequence[PurePosixPath], include: Sequence[str]) -> dict[PurePosixPath, str]:
-    """Return the masks: pictures in a folder named for them, or with names of their own, beside what they are of.
-
-    Where a folder holds folders for pictures and for masks and no others; where one is named like another one, but for
-    a word such as mask at its end; and pictures that are named so. A folder that data.include names, or the path of, is
-    no such folder.
-    """
-    inside: dict[PurePosixPath, set[str]] = {}
-    for path in pictures:
-        for folder in path.parents[:-1]:
-            inside.setdefault(folder.parent, set()).add(folder.name)
-    reasons: dict[PurePosixPath, str] = {}  # of folders
-    for parent, names in inside.items():
-        images = [name for name in names if plain(name) in PICTURES]
-        known = all(plain(name) in PICTURES | MASKS for name in names)
-        for name in names:
-            of = images[0] if images and known and plain(name) in MASKS else _of_mask(name, names)
-            if of and not any(folder_matches((parent / name).parts, pattern) for pattern in include):
-                reasons[parent / name] = f"a mask: {name}/ lies beside {of}/"
-    stems = {path.with_suffix("") for path in pictures}
-    masks = {}
-    for path in pictures:
-        if around := next((folder for folder in path.parents if folder in reasons), None):
-            masks[path] = reasons[around]
-        elif (match := _MASK_NAME.fullmatch(path.stem)) and path.with_name(match[1]) in stems:
-            masks[path] = "a mask: its name is that of another picture, and says so"
-    return masks
-
-
-_MASK_NAME = re.compile(r"(?i)(.+?)[_-](masks?|segmentation|seg|ground[_-]?truth|gt|superpixels)([_-]?\d+)?")
-
-
-def _of_mask(name: str, names: set[str]) -> str | None:
-    """Return the folder of the pictures that a folder, such as cats_masks, has the masks of."""
-    match = _MASK_NAME.fullmatch(name)
-    return match[1] if match and match[1] in names else None
 
 
 def _by_folders(located: Mapping[Parts, tuple[Source, Parts] | None], *, ask: bool) -> dict[Parts, _Found]:
@@ -325,7 +287,7 @@ def _decide(
         notes.append(
             f"{n} {'picture is' if n == 1 else 'pictures are'} left out: {reason} ({_examples(left_out, reason)})"
         )
-    if twins := _twins(list(places)):
+    if twins := say_twins(list(places)):
         notes.append(twins)
     sources: dict[str, set[str]] = {split: set() for split in SPLITS if split in written.values()}
     for one in found.values():
@@ -374,19 +336,3 @@ def _folders(found: Mapping[Parts, _Found], role: str) -> str:
 def _examples(left_out: Mapping[PurePosixPath, str], reason: str) -> str:
     paths = sorted(str(path) for path, why in left_out.items() if why == reason)
     return listed(paths[:2]) + (", ..." if len(paths) > 2 else "")
-
-
-def _twins(paths: Sequence[PurePosixPath]) -> str | None:
-    """Say where most pictures have a twin of the same name and another type: one of the two may be a mask."""
-    stems: dict[PurePosixPath, set[str]] = {}
-    for path in paths:
-        stems.setdefault(path.with_suffix(""), set()).add(path.suffix)
-    twins = [(stem, suffixes) for stem, suffixes in stems.items() if len(suffixes) > 1]
-    if len(twins) * 2 <= len(stems):
-        return None
-    stem, suffixes = min(twins, key=lambda twin: str(twin[0]))
-    kinds = sorted(suffixes)
-    return (
-        f"{len(twins)} have a twin of the same name but another type ({stem}{kinds[0]}, {stem.name}{kinds[1]}): "
-        f"if one of the two is a mask, leave it out with data.exclude, such as '*{kinds[1]}'"
-    )

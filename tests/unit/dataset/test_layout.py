@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.dataset.label_tables import LARGEST_TABLE, Table
 from stages.dataset.layout import Layout, choose, read_layout
 from stages.dataset.suffixes import TABLES, picture_like
 from stages.program.errors import InputError
@@ -132,6 +133,8 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, set[str]], dict[str, list[str]]]] 
         drawn("{c}/{c} ({n}).png", c=AB) + drawn("{c}/{c} ({n})_mask.png", c=AB), {"": {"ants", "bees"}}, {}),
     "masks in folders named like the classes": (
         drawn("{c}/{n}.png", c=(*AB, "ants_masks")), {"": {"ants", "bees"}}, {}),
+    "names that end like a mask's": (
+        [*drawn("{c}/{n}.jpg", c=AB), "ants/mustang.jpg", "ants/mustang_gt.jpg"], {"": {"ants", "bees"}}, {}),
     "a mask is a class": (drawn("{c}/{n}.png", c=("photo", "mask", "replay")), {"": {"photo", "mask", "replay"}}, {}),
     "one class in the test pictures' folder": (
         drawn("train/{c}/{n}.jpg", c=AB) + drawn("test/ants/{n}.jpg"),
@@ -154,6 +157,7 @@ def test_layouts(name: str) -> None:
         "test pictures without labels": "3 pictures are left out: without a label (test/",
         "train, val and test": "chest_xray/val/ joins the training pictures; tested on is chest_xray/test/",
         "training pictures alone": "set/training/ alone has labels: data.val_fraction",
+        "masks by their names": "6 pictures are left out: a mask: its name is that of another picture",
         "masks in class folders": "6 pictures are left out: a mask: masks/ lies beside images/",
     }
     assert any(note.startswith(reasons.get(name, "")) for note in [*layout.notes, ""])
@@ -197,6 +201,18 @@ REFUSED: dict[str, tuple[list[str], str]] = {
         drawn("train/{c}.{n}.jpg", c=AB) + drawn("test1/{n}.jpg"), "the names of 6 pictures may have them (ants, bees)"),
     "classes after numbers": (drawn("{n}-{c}.png", c=AB), r"data.labels to '\d+[ _.-]+(?P<label>[^\d]+)'"),
 }  # fmt: skip
+
+
+def test_a_picture_is_no_mask_for_its_name_alone() -> None:
+    layout = lay_out(LAYOUTS["names that end like a mask's"][0])
+    assert PurePosixPath("ants/mustang_gt.jpg") in layout.places
+
+
+def test_a_table_too_large_to_be_one(tmp_path: Path) -> None:
+    with (tmp_path / "t.csv").open("wb") as file:
+        file.truncate(LARGEST_TABLE + 1)
+    with pytest.raises(InputError, match="t.csv has more than 256 MiB, too many for a table of labels"):
+        Table.read(tmp_path / "t.csv", "t.csv")
 
 
 @pytest.mark.parametrize("name", REFUSED)

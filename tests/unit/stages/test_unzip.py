@@ -58,6 +58,16 @@ def test_a_pattern_that_leaves_nothing_out_is_named(tmp_path: Path) -> None:
     assert summary["notes"] == ["data.exclude: no file or folder of the set matches imageNotFound.*, wasp*"]
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_hidden_files_of_one_name_are_both_counted(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "set.zip", train=3, val=2)
+    with ZipFile(path, "a") as file:
+        file.writestr("set/.DS_Store", "a")
+        file.writestr("set/.DS_Store", "b")
+    summary = unzip(path, tmp_path / "images", DATA)
+    assert summary["files"] == {"all": 12, "used": 10, "left_out": 2}
+
+
 def test_copies_of_training_pictures_among_the_test_pictures_are_counted(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "set.zip", train=3, val=2)
     with ZipFile(path, "a") as file:
