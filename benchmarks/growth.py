@@ -92,7 +92,7 @@ def table(sizes: Iterable[Size]) -> str:
 
 def repeat(images: Path, target: Path, n: int) -> None:
     """Link the pictures of a folder into another under new names, n in all."""
-    pictures = sorted(path for path in images.rglob("*") if path.is_file())
+    pictures = sorted(path for split in ("train", "val") for path in (images / split).rglob("*") if path.is_file())
     for number in range(n):
         source = pictures[number % len(pictures)]
         copy = target / source.relative_to(images).with_name(f"{number:06}{source.suffix}")

@@ -13,6 +13,7 @@ from stages.evaluation.plots import write_plots
 from stages.files.atomic import replacing
 from stages.files.card import Card
 from stages.files.json_files import write_json
+from stages.files.picture_split import PictureSplit
 from stages.files.predictions import PREDICTIONS, write_predictions
 from stages.files.stored_split import StoredSplit
 from stages.model.ranks import Ranks, join_process_group
@@ -59,7 +60,7 @@ def compute_logits(params: Params, card: Card, split: StoredSplit, ranks: Ranks)
 
     from stages.model.encoding import Decoded, encode_all, logits_encoder  # here, as a head needs no decoder
 
-    decoded = Decoded(Path("data/images/val"), split.names, card, ranks)
+    decoded = Decoded(PictureSplit(Path("data/images/val")), np.arange(len(split.labels)), card, ranks)
     batches = encode_all(decoded, logits_encoder(params, card, file), what="evaluate")
     logits = [arrays[0][:, 0] for _, arrays in batches]
     return ranks.all_gather(np.concatenate(logits) if logits else None)

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from stages.evaluation.contact_sheet import Tile, print_sheet
 from stages.evaluation.grad_cam import explained_layer, grad_cam, pixels, tinted
-from stages.files.card import Card
+from stages.files.card import Card, Preprocessing
+from stages.files.picture_split import PictureSplit
 from stages.files.predictions import Prediction, read_predictions
 from stages.files.stored_split import StoredSplit
 from stages.model.chain import restore
 from stages.model.devices import choose_device, send
 from stages.pictures import decoding
 from stages.pictures.views import evaluation_view, training_view, view_draws
+from stages.program.errors import InputError
 from stages.program.params import Augment, load_params
 from stages.program.running import run
 
@@ -60,10 +62,10 @@ def samples(split: StoredSplit, card: Card) -> tuple[list[Tile], str]:
     ranges = stored or strategy["augment"]
     n_views = min(VIEWS, ranges.get("count", strategy.get("epochs", 0) + 1))
     augment = Augment(**{name: ranges[name] for name in Augment.model_fields})
-    tiles = []
+    tiles, files = [], PictureSplit(Path("data/images/train"))
     for number in evenly(split.labels, SAMPLES):
-        path = Path("data/images/train", split.names[number])
-        square = torch.from_numpy(decoding.square(path, preprocessing).copy())[None]
+        with files.open(number) as file:
+            square = torch.from_numpy(decoding.square(file, preprocessing).copy())[None]
         # The seeds are those of `features`, or of epoch 1, 2, ... in `train`.
         draws = (view_draws(seed, view, split.contents[[number]]) for view in range(1, n_views))
         augmented = (training_view(square, preprocessing, augment, draw) for draw in draws)
@@ -93,8 +95,8 @@ def explain_predictions(
     if not rows:
         return []
     preprocessing = card.preprocessing
-    paths = [Path("data/images/val", row.picture) for row in rows]
-    squares = np.stack([decoding.square(path, preprocessing) for path in paths])
+    pictures = PictureSplit(Path("data/images/val"))
+    squares = np.stack([decode(pictures, row.picture, preprocessing) for row in rows])
     views = evaluation_view(send(squares, device), preprocessing)
     predicted = torch.tensor([card.classes.index(row.predicted) for row in rows], device=device)
     tiles = []
@@ -103,6 +105,20 @@ def explain_predictions(
         caption = f"predicted {row.predicted} {row.probability:.3f}, true {row.true}"
         tiles.append(Tile([plain, tinted(plain, heat)], (caption, row.picture)))
     return tiles
+
+
+def decode(pictures: PictureSplit, name: str, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Return the square of the picture of a name.
+
+    Raises:
+        InputError: there is none.
+
+    """
+    number = pictures.names.find(name)
+    if number is None:
+        raise InputError(f"metrics/predictions.csv names {name!r}, which is not in {pictures.folder}; run `dvc repro`")
+    with pictures.open(number) as file:
+        return decoding.square(file, preprocessing)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from stages.files.card import Card
+from stages.files.picture_split import PictureSplit
 from stages.files.rows import ROWS, RowStore
 from stages.model.encoding import pooled_encoder
 from stages.model.ranks import join_process_group
-from stages.model.storing import Split, hash_contents, row_key, store
+from stages.model.storing import Split, row_key, store
 from stages.pictures.levels import read_levels
 from stages.program.launch import launched
 from stages.program.params import load_params
@@ -28,7 +29,8 @@ def main() -> None:
         return
     weights = Card.read(Path("data/weights"))
     seed, views = params.features.seed, params.features.views
-    classes = tuple(sorted(folder.name for folder in Path("data/images/train").iterdir()))
+    images = {split: PictureSplit(Path("data/images") / split) for split in ("train", "val")}
+    classes = tuple(sorted({name.partition("/")[0] for name in images["train"].names}))
     preprocessing = replace(weights.preprocessing, levels=read_levels(Path("data/images")))
     card = replace(
         weights, preprocessing=preprocessing, precision=params.precision,
@@ -38,10 +40,9 @@ def main() -> None:
     with join_process_group() as ranks, ranks.replacing(Path("data/features")) as target:
         splits = {}
         for split, n_views in (("train", views.count), ("val", 1)):
-            folder = Path("data/images") / split
-            names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-            labels = np.array([classes.index(name.partition("/")[0]) for name in names], dtype=np.int64)
-            splits[split] = Split(folder, names, hash_contents(folder, names, ranks), labels, n_views)
+            pictures = images[split]
+            labels = (classes.index(name.partition("/")[0]) for name in pictures.names)
+            splits[split] = Split(pictures, np.fromiter(labels, np.int64, len(pictures)), n_views)
         store(
             splits,
             layers,

@@ -1,4 +1,4 @@
-"""Stage 2: unzip the pictures that can be decoded to data/images/{train,val}/<class>/<picture>."""
+"""Stage 2: unzip the pictures that can be decoded into data/images: to {train,val}/<class>/<picture>, or shards."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from stages.dataset.suffixes import ARCHIVES, TABLES, picture_like
 from stages.files.atomic import replacing
 from stages.files.json_files import write_json
 from stages.files.listing import is_hidden
+from stages.files.picture_split import Incoming, write_split
 from stages.pictures import decoding
 from stages.pictures.levels import Extent, common_levels, write_levels
 from stages.program.errors import InputError
@@ -108,11 +109,16 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
             for picture, is_val in zip(usable, chosen, strict=True):
                 picture.split = "val" if is_val else "train"
         _check_sizes_of_classes(usable)
-        for picture, file in zip(pictures, files, strict=True):
-            if not picture.problem:
-                path = temporary / picture.split / picture.place.label / picture.place.name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                file.replace(path)
+        in_place = [(one, file) for one, file in zip(pictures, files, strict=True) if not one.problem]
+        shards = len(in_place) > data.shard_above
+        with progress(len(in_place), "pack" if shards else "move", "pictures") as update:
+            for split in SPLITS:
+                own = [
+                    Incoming(f"{one.place.label}/{one.place.name}", one.sha256, file)
+                    for one, file in in_place
+                    if one.split == split
+                ]
+                write_split(temporary / split, own, shards=shards, done=update)
         incoming.rmdir()
         levels: dict[str, Any] = {}
         if extents := [picture.extent for picture in usable if picture.extent]:

@@ -25,6 +25,8 @@ from PIL import Image, ImageDraw
 from ruamel.yaml import YAML
 from torchvision import models
 
+from stages.files.hashing import sha256_of
+from stages.files.picture_list import as_contents, write_contents, write_names
 from tests.preloaded import run_module
 from tests.server import Server, serving
 
@@ -365,6 +367,17 @@ def draw_images(folder: Path) -> None:
             of_class.mkdir(parents=True)
             for number in range(count):
                 draw(label, number + 100 * (split == "val")).save(of_class / f"{number}.png")
+    index_images(folder / "data/images")
+
+
+def index_images(images: Path) -> None:
+    """Write the index of pictures that lie as files in a folder, as the stage unzip does."""
+    for split in ("train", "val"):
+        files = {path.relative_to(images / split).as_posix(): path for path in (images / split).rglob("*.png")}
+        index = images / "index" / split
+        index.mkdir(parents=True, exist_ok=True)
+        write_names(index / "names.txt", sorted(files))
+        write_contents(index / "contents.txt", as_contents(sha256_of(files[name]) for name in sorted(files)))
 
 
 @pytest.fixture

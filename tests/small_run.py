@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from stages import features, train, weights
 from stages.files.card import Card
 from stages.model import chain
-from tests.conftest import ROOT
+from tests.conftest import ROOT, index_images
 
 ONCE = {"epochs": 1, "holdout": 0.25, "batch_size": 9, "learning_rate": 1e-4, "patience": None}
 
@@ -46,6 +46,7 @@ def prepare(strategy: str, block: Mapping[str, Any], name: str = "resnet18", pre
 def encode() -> None:
     """Run the stages weights and features."""
     draw_weights()
+    index_images(Path("data/images"))
     features.main()
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from stages.dataset.suffixes import picture_like
 from stages.files.card import Card, Preprocessing
 from stages.files.listing import files_below
+from stages.files.picture_split import find_in_shards, open_picture
 from stages.model.chain import restore, whole_network
 from stages.model.devices import autocast, choose_device, send
 from stages.pictures import decoding
@@ -102,7 +103,7 @@ def pictures(names: Iterable[str]) -> Iterator[Path]:
             yield from pictures(line for line in map(str.strip, sys.stdin) if line != "-" and line)
         elif os.path.isdir(name):  # noqa: PTH112, any name at all
             yield from pictures_in(Path(name))
-        elif os.path.exists(name) or not glob.has_magic(name):  # noqa: PTH110, any name at all
+        elif os.path.exists(name):  # noqa: PTH110, any name at all
             yield Path(name)
         else:
             # Path.glob takes no absolute pattern.
@@ -110,7 +111,7 @@ def pictures(names: Iterable[str]) -> Iterator[Path]:
             files = [match for match in matches if not match.is_dir()]
             yield from files or (file for match in matches for file in pictures_in(match))
             if not matches:
-                yield Path(name)
+                yield from either(find_in_shards(Path(name)), [Path(name)])
 
 
 def pictures_in(folder: Path) -> Iterator[Path]:
@@ -124,13 +125,19 @@ def pictures_in(folder: Path) -> Iterator[Path]:
         for path in files_below(folder, onerror=lambda error: unreadable.append(Path(error.filename)))
         if picture_like(PurePosixPath(path.name)) and not path.is_dir()
     )
-    first = next(pictures, None)
-    if first is not None:
-        yield first
-        yield from pictures
-    elif folder not in unreadable:
-        yield folder
+    sharded = either(find_in_shards(folder), (folder for _ in range(1) if folder not in unreadable))
+    yield from either(pictures, sharded)
     yield from unreadable
+
+
+def either(some: Iterable[Path], others: Iterable[Path]) -> Iterator[Path]:
+    """Yield some paths, or, where there are none, others."""
+    there_are = False
+    for path in some:
+        there_are = True
+        yield path
+    if not there_are:
+        yield from others
 
 
 def predict(
@@ -181,13 +188,15 @@ def decode_all(paths: Iterable[Path], preprocessing: Preprocessing) -> Iterator[
                 return "there is no picture in this folder"
             if path.exists() and not path.is_file():
                 return "not a regular file"
-            return decoding.square(path, preprocessing)
+            with open_picture(path) as file:
+                return decoding.square(file, preprocessing)
         except FileNotFoundError:
             return "there is no such file"
         except PermissionError:
             return "there is no permission to read it"
         except Exception as error:  # decoders raise many kinds for damaged bytes
-            return decoding.problem(path) or str(error)
+            with open_picture(path) as file:
+                return decoding.problem(file) or str(error)
 
     return in_order(lambda path: (path, decode(path)), paths, ahead=2 * BATCH)
 

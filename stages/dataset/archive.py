@@ -18,13 +18,14 @@ from threading import Lock
 from types import TracebackType
 from typing import BinaryIO, TypeVar, cast
 
-from stages.dataset.containers import Entry, Window
+from stages.dataset.containers import Entry
 from stages.dataset.formats import NoArchiveError, open_container
 from stages.dataset.suffixes import picture_like
 from stages.dataset.tars import TarReader
 from stages.dataset.zips import ZipReader
 from stages.files.kinds import PICTURES
 from stages.files.listing import is_hidden
+from stages.files.window import Window
 from stages.program.errors import InputError
 from stages.program.params import Limits
 from stages.program.threads import in_order

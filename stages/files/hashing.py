@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import BinaryIO
 
 STAGES = Path(__file__).parent.parent
 CHUNK = 1 << 20  # bytes of a file that are read at a time
@@ -11,10 +12,15 @@ CHUNK = 1 << 20  # bytes of a file that are read at a time
 
 def sha256_of(path: Path) -> str:
     """Return a file's sha256 in hexadecimal, read in pieces."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
+        return digest_of(file)
+
+
+def digest_of(file: BinaryIO) -> str:
+    """Return the sha256 of what is left of an open file, in hexadecimal, read in pieces."""
+    digest = hashlib.sha256()
+    while chunk := file.read(CHUNK):
+        digest.update(chunk)
     return digest.hexdigest()
 
 

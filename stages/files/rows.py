@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from stages.files.arrays import ArrayWriter, Cells, array_readers, array_writers
 from stages.files.atomic import replacing
 from stages.files.json_files import read_json, write_json
-from stages.files.stored_split import CONTENTS, Contents, read_contents, write_contents
+from stages.files.picture_list import CONTENTS, Contents, as_bytes, read_contents, write_contents
 from stages.program.errors import InputError
 
 ROWS = Path("data/rows")
-FORMAT = 1  # of a folder here; one of another is not read
+FORMAT = 2  # of a folder here; one of another is not read
 KEY, JOURNAL = "key.json", "finished-*.bin"
 PIECE = 16 << 20  # bytes of rows that are copied at a time
 
@@ -375,7 +375,7 @@ def checksums(part: Part, arrays: Sequence[str], cells: Cells, blocks: Sequence[
     sums = np.empty((len(cells), len(arrays)), np.uint32)
     for position, cell in enumerate(cells.tolist()):
         row, view = divmod(cell, part.n_views)
-        start = zlib.crc32(b"%s %d" % (part.contents[row], view))
+        start = zlib.crc32(b"%s %d" % (as_bytes(part.contents[row]), view))
         for number, (name, block) in enumerate(zip(arrays, blocks, strict=True)):
             one = np.ascontiguousarray(block[position])
             sums[position, number] = zlib.crc32(one.data, zlib.crc32(f"{name} {one.dtype.str}".encode(), start))

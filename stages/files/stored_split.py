@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.files.hashing import sha256_of
 from stages.files.json_files import damaged, not_there_yet
+from stages.files.picture_list import CONTENTS, NAMES, Contents, Names, read_contents, write_contents, write_names
 
 ROWS = 8192  # pictures in memory at a time
-CONTENTS, LENGTH = "contents.txt", 64  # a sha256 in hexadecimal on each line
-
-Contents = NDArray[np.bytes_]  # the sha256 of each picture's file, in hexadecimal
 
 
 class StoredSplit:
@@ -30,7 +30,7 @@ class StoredSplit:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.labels: NDArray[np.int64] = np.load(folder / "labels.npy")
-        self.names = (folder / "names.txt").read_text(encoding="utf-8").split("\n")[:-1]
+        self.names = Names(folder / NAMES)
 
     def array(self, name: str) -> NDArray[Any]:
         """Return a stored array, (pictures, views, ...), memory-mapped; the first view is the plain one.
@@ -61,6 +61,12 @@ class StoredSplit:
             raise damaged(self._folder / CONTENTS)
         return contents
 
+    @property
+    def digest(self) -> str:
+        """A hash of which pictures these are: of their names, labels and contents."""
+        lists = [sha256_of(self._folder / name) for name in ("labels.npy", NAMES, CONTENTS)]
+        return hashlib.sha256("".join(lists).encode()).hexdigest()
+
     def side_by_side(self, names: Sequence[str]) -> Iterator[NDArray[np.float32]]:
         """Yield the plain views of all pictures, up to ROWS at a time, with the columns of several arrays in a row."""
         arrays = [self.array(name) for name in names]
@@ -68,29 +74,9 @@ class StoredSplit:
             yield np.concatenate([array[first : first + ROWS, 0] for array in arrays], axis=1)
 
 
-def write_names(folder: Path, labels: NDArray[np.int64], names: Sequence[str], contents: Contents) -> None:
+def write_list(folder: Path, labels: NDArray[np.int64], names: Iterable[str], contents: Contents) -> None:
     """Write the labels, the names and the contents of a split into a new folder."""
     folder.mkdir(parents=True)
     np.save(folder / "labels.npy", labels)
-    (folder / "names.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    write_names(folder / NAMES, names)
     write_contents(folder / CONTENTS, contents)
-
-
-def write_contents(path: Path, contents: Contents) -> None:
-    """Write the sha256 of pictures into a file, a line each."""
-    path.write_bytes(b"".join(content + b"\n" for content in contents))
-
-
-def read_contents(path: Path) -> Contents:
-    """Return the sha256 of pictures that a file holds.
-
-    Raises:
-        InputError: there is none, or it is damaged.
-
-    """
-    if not path.exists():
-        raise not_there_yet(path)
-    lines = path.read_bytes().split(b"\n")
-    if lines.pop() or any(len(line) != LENGTH for line in lines):
-        raise damaged(path)
-    return np.array(lines, f"S{LENGTH}")

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.files.card import Card
-from stages.files.stored_split import Contents
+from stages.files.picture_list import Contents
+from stages.files.picture_split import PictureSplit
 from stages.model.ranks import Ranks
 from stages.pictures.decoding import decode_batches
 from stages.program.params import Augment, Params
@@ -55,10 +56,10 @@ class Decoded:
 
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], card: Card, ranks: Ranks) -> None:
-        self.shard = ranks.shard(len(names), BATCH * GPU_BATCHES)
-        own = names[self.shard.start : self.shard.stop]
-        self.squares = decode_batches(folder, own, card.preprocessing, BATCH)
+    def __init__(self, pictures: PictureSplit, numbers: NDArray[np.int64], card: Card, ranks: Ranks) -> None:
+        self.shard = ranks.shard(len(numbers), BATCH * GPU_BATCHES)
+        own = numbers[self.shard.start : self.shard.stop]
+        self.squares = decode_batches(pictures.open, own, card.preprocessing, BATCH)
 
 
 def encode_all(

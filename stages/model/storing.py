@@ -18,14 +18,12 @@ from numpy.typing import NDArray
 
 from stages.files.card import Card
 from stages.files.hashing import code_of, sha256_of
+from stages.files.picture_split import PictureSplit
 from stages.files.rows import Generation, Part, RowKey, RowStore
-from stages.files.stored_split import Contents, write_names
+from stages.files.stored_split import write_list
 from stages.model.encoding import WEIGHTS, Decoded, Encoder, encode_all
 from stages.model.ranks import Ranks
 from stages.program.params import Augment, Params
-from stages.program.threads import in_order
-
-HASHED = 64  # files that a thread hashes at a time
 
 
 @dataclass(frozen=True)
@@ -33,17 +31,13 @@ class Split:
     """The pictures of a split to be stored.
 
     Attributes:
-        folder: of their files.
-        names: their paths in it.
-        contents: the sha256 of each.
+        pictures: where they lie.
         labels: int64 (pictures,).
         n_views: how many views of each are stored, the plain one first.
 
     """
 
-    folder: Path
-    names: Sequence[str]
-    contents: Contents
+    pictures: PictureSplit
     labels: NDArray[np.int64]
     n_views: int
 
@@ -56,17 +50,6 @@ class Job:
     rows: NDArray[np.int64]
     views: tuple[int, ...]
     decoded: Decoded
-
-
-def hash_contents(folder: Path, names: Sequence[str], ranks: Ranks) -> Contents:
-    """Return the sha256 of files in a folder, which the ranks share."""
-    mine = ranks.shard(len(names), HASHED)
-
-    def hashed(first: int) -> list[str]:
-        return [sha256_of(folder / name) for name in names[first : min(first + HASHED, mine.stop)]]
-
-    pieces = in_order(hashed, mine[::HASHED], ahead=64)
-    return ranks.all_gather(np.array([one for piece in pieces for one in piece], "S64"))
 
 
 def row_key(
@@ -134,7 +117,7 @@ def store(
         ranks: the processes.
 
     """
-    parts = {name: Part(split.contents, split.n_views) for name, split in splits.items()}
+    parts = {name: Part(split.pictures.contents, split.n_views) for name, split in splits.items()}
     generation, missing = _begin(rows, arrays, parts, key, ranks)
     with _room(rows, generation, ranks):
         jobs = [job for name, split in splits.items() for job in _jobs(name, split, missing[name], card, ranks)]
@@ -142,7 +125,7 @@ def store(
             if generation.key is None:
                 generation.write_key(key())
             for name, split in splits.items():
-                write_names(target / name, split.labels, split.names, split.contents)
+                write_list(target / name, split.labels, split.pictures.names, split.pictures.contents)
         encode = encoder() if jobs else None
         ranks.barrier()
         started = time.perf_counter()
@@ -154,7 +137,7 @@ def store(
                     computed += len(job.rows)
             known = f", {shapes}" if shapes else ""
             rate = f", {computed / (time.perf_counter() - started):.0f} pictures a second" if computed else ""
-            print(f"{name}: {len(split.names)} pictures, {split.n_views} views{known}; {computed} computed{rate}")
+            print(f"{name}: {len(split.pictures)} pictures, {split.n_views} views{known}; {computed} computed{rate}")
             started = time.perf_counter()
         ranks.barrier()
         if ranks.rank == 0:
@@ -177,20 +160,20 @@ def _begin(
 
 def _jobs(name: str, split: Split, missing: NDArray[np.bool_], card: Card, ranks: Ranks) -> list[Job]:
     """Return a split's missing cells as pictures of which the same views are missing, and start decoding them."""
-    table = missing.reshape(len(split.names), split.n_views)
+    table = missing.reshape(len(split.pictures), split.n_views)
     rows = np.flatnonzero(table.any(axis=1))
     patterns, which = np.unique(table[rows], axis=0, return_inverse=True)
     jobs = []
     for number, pattern in enumerate(patterns):
         own = rows[which.reshape(-1) == number]
-        decoded = Decoded(split.folder, [split.names[row] for row in own], card, ranks)
+        decoded = Decoded(split.pictures, own, card, ranks)
         jobs.append(Job(name, own, tuple(np.flatnonzero(pattern).tolist()), decoded))
     return jobs
 
 
 def _compute(job: Job, split: Split, generation: Generation, encoder: Encoder, ranks: Ranks) -> str:
     """Write what an encoder makes of a rank's share of a job; return the shapes of a picture's arrays."""
-    shapes, contents = "", split.contents[job.rows]
+    shapes, contents = "", split.pictures.contents[job.rows]
     with generation.writer(job.split, ranks.rank) as writer:
         for first, batch in encode_all(
             job.decoded, encoder, contents, job.views, what=f"{generation.folder.parent.name} {job.split}"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, ImageChops, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from stages.files.card import Levels, Preprocessing
-from stages.files.kinds import WEB_PAGE, kind_of, read_start
+from stages.files.kinds import START, WEB_PAGE, kind_of, read_start
 from stages.pictures.levels import Extent, common_levels, extent, to_8_bits
 from stages.program.errors import InputError
 from stages.program.extras import need_packages
@@ -54,19 +55,22 @@ ADVICE = {
 }
 
 
-def problem(path: Path) -> str | None:
+File = Path | BinaryIO  # an open one is at its beginning, and stays open
+
+
+def problem(file: File) -> str | None:
     """Return why a file cannot be used as a picture, or None where it can."""
-    return examine(path)[0]
+    return examine(file)[0]
 
 
-def examine(path: Path) -> tuple[str | None, Extent | None]:
+def examine(file: File) -> tuple[str | None, Extent | None]:
     """Return why a file cannot be used as a picture, or None where it can; and the extent of one of more than 8 bits.
 
     The decoder reads the whole file, at an eighth of its size where JPEG allows that, and the picture is made upright
     RGB as in `square`, so that a file that passes here does not fail there.
     """
     try:
-        with _upright(path, 1) as picture:
+        with _upright(file, 1) as picture:
             found = extent(np.asarray(picture)) if _is_deep(picture) else None
             _rgb(picture, None).close()
             return None, found
@@ -79,7 +83,7 @@ def examine(path: Path) -> tuple[str | None, Extent | None]:
         return f"cannot be decoded: {' '.join(str(reason).split()) or type(error).__name__}", None
 
 
-def square(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def square(file: File, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Decode a picture and return its central square, (resize, resize, 3) RGB.
 
     The pixels are, to one grey level, those of resizing the shorter side to `resize` and cropping the centre, without
@@ -92,10 +96,10 @@ def square(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """
     side = preprocessing.resize
     try:
-        with _upright(path, 2 * side) as picture, closing(_rgb(picture, preprocessing.levels)) as upright:
+        with _upright(file, 2 * side) as picture, closing(_rgb(picture, preprocessing.levels)) as upright:
             return np.asarray(_central_square(upright, side, preprocessing.interpolation))
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{file if isinstance(file, Path) else file.name}: {error}") from None
 
 
 def _central_square(upright: Image.Image, side: int, interpolation: str) -> Image.Image:
@@ -110,9 +114,9 @@ def _central_square(upright: Image.Image, side: int, interpolation: str) -> Imag
 
 
 @contextmanager
-def _upright(path: Path, min_side: int) -> Iterator[Image.Image]:
+def _upright(file: File, min_side: int) -> Iterator[Image.Image]:
     """Yield the first frame, or page, turned as its tags say; a JPEG at a scale with sides of at least `min_side`."""
-    with _open(path) as picture:
+    with _open(file) as picture:
         # A progressive JPEG is held in full whatever the scale it is decoded at.
         full_size = picture.width * picture.height if picture.info.get("progressive") else 0
         picture.draft("RGB", (min_side, min_side))
@@ -124,7 +128,7 @@ def _upright(path: Path, min_side: int) -> Iterator[Image.Image]:
             yield picture
 
 
-def _open(path: Path) -> Image.Image:
+def _open(file: File) -> Image.Image:
     """Open a picture, whose header is read and its size checked.
 
     Raises:
@@ -132,22 +136,30 @@ def _open(path: Path) -> Image.Image:
 
     """
     try:
-        picture = Image.open(path, formats=FORMATS)
+        picture = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
-        kind = kind_of(read_start(path))
+        kind = kind_of(_start(file))
         if kind != HEIC:
             raise InputError(_refusal(kind)) from None
         _register_heic()
         try:
-            return Image.open(path, formats=("HEIF",))
+            return Image.open(file, formats=("HEIF",))
         except UnidentifiedImageError:
             raise InputError(f"{HEIC}, but damaged") from None
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        kind = kind_of(read_start(path)) or ""
+        kind = kind_of(_start(file)) or ""
         if "raw" in kind or _is_raw(picture):
             picture.close()
             raise InputError(_refusal(kind if "raw" in kind else "a camera's raw picture"))
     return picture
+
+
+def _start(file: File) -> bytes:
+    """Return the first bytes, as many as `kind_of` looks at."""
+    if isinstance(file, Path):
+        return read_start(file)
+    file.seek(0)
+    return file.read(START)
 
 
 def _refusal(kind: str | None) -> str:
@@ -202,14 +214,28 @@ def _rgb(picture: Image.Image, levels: Levels | None) -> Image.Image:
 
 
 def decode_batches(
-    folder: Path, names: Sequence[str], preprocessing: Preprocessing, batch_size: int
+    open_picture: Callable[[int], AbstractContextManager[BinaryIO]],
+    numbers: NDArray[np.int64],
+    preprocessing: Preprocessing,
+    batch_size: int,
 ) -> Iterator[NDArray[np.uint8]]:
     """Start decoding pictures in the background; return their squares in order, (batch_size, resize, resize, 3) each.
 
     At most about AHEAD pictures are decoded before they are taken.
+
+    Args:
+        open_picture: opens the file of the picture of a number.
+        numbers: which pictures.
+        preprocessing: of the weights.
+        batch_size: of a batch.
+
     """
 
     def batch(first: int) -> NDArray[np.uint8]:
-        return np.stack([square(folder / name, preprocessing) for name in names[first : first + batch_size]])
+        return np.stack([decode(number) for number in numbers[first : first + batch_size].tolist()])
 
-    return in_order(batch, range(0, len(names), batch_size), ahead=max(2 * cores(), AHEAD // batch_size))
+    def decode(number: int) -> NDArray[np.uint8]:
+        with open_picture(number) as file:
+            return square(file, preprocessing)
+
+    return in_order(batch, range(0, len(numbers), batch_size), ahead=max(2 * cores(), AHEAD // batch_size))

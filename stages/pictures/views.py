@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from stages.files.card import Preprocessing
+from stages.files.picture_list import DIGEST, as_bytes
 from stages.program.params import Augment
 
 
@@ -62,10 +63,10 @@ def view_draws(seed: int, number: int, contents: Iterable[bytes]) -> list[tuple[
     Args:
         seed: the params' seed.
         number: the number of the stored view, or of the epoch; 0 is the plain view.
-        contents: the sha256 of each picture's file, in hexadecimal.
+        contents: the sha256 of each picture's file.
 
     """
-    return [(seed, number, int(content, 16)) for content in contents]
+    return [(seed, number, int.from_bytes(as_bytes(content), "big")) for content in contents]
 
 
 def view_numbers(seed: int, epoch: int, contents: NDArray[np.bytes_], n_views: int) -> NDArray[np.int64]:
@@ -76,12 +77,13 @@ def view_numbers(seed: int, epoch: int, contents: NDArray[np.bytes_], n_views: i
     Args:
         seed: the params' seed.
         epoch: its number.
-        contents: the sha256 of each picture's file, in hexadecimal.
+        contents: the sha256 of each picture's file.
         n_views: the number of stored views.
 
     """
     key = np.random.default_rng((seed, epoch)).integers(1 << 64, dtype=np.uint64)
-    words = np.array([int(content[:16], 16) for content in contents], np.uint64) + key
+    leading = np.ascontiguousarray(contents).view(np.uint8).reshape(-1, DIGEST)[:, :8].copy()
+    words = leading.view(">u8").reshape(-1).astype(np.uint64) + key
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         words = (words ^ (words >> np.uint64(shift))) * np.uint64(factor)
     words ^= words >> np.uint64(31)

@@ -5,13 +5,13 @@ They lie in data/inputs, which is no output of a stage: whatever is not there, o
 
 from __future__ import annotations
 
-import hashlib
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from stages.files.card import Card
 from stages.files.json_files import read_json, write_json
+from stages.files.picture_split import PictureSplit
 from stages.files.rows import ROWS, RowStore
 from stages.files.stored_split import StoredSplit
 from stages.model.cut import stored_layer
@@ -46,15 +46,14 @@ def stored_inputs(
     card.layers_above(layer)
     views, pixels = strategy.views, layer == "pixels"
     rows = row_key(params, card, [layer], views, params.seed, network=not pixels)
-    pictures = (features.contents.tobytes(), features.labels.tobytes(), "\n".join(features.names).encode())
     key = {
         "rows": rows.augmented if views else rows.plain,
         "views": views.count if views else 1,
-        "pictures": [hashlib.sha256(content).hexdigest() for content in pictures],
+        "pictures": features.digest,
     }
     if not _is_stored(key):
-        folder = Path("data/images/train")
-        split = Split(folder, features.names, features.contents, features.labels, views.count if views else 1)
+        pictures = PictureSplit(Path("data/images/train"))
+        split = Split(pictures, features.labels, views.count if views else 1)
         with ranks.replacing(INPUTS) as target:
             store(
                 {"train": split},

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from stages.files.picture_list import as_contents
 from stages.files.rows import Part, RowKey, RowStore
 from tests.conftest import SOAK
 
@@ -45,7 +46,7 @@ class Runs:
         target = self.folder / "out"
         shutil.rmtree(target, ignore_errors=True)
         parts = {
-            name: Part(np.array([f"{one:064x}" for one in pictures], "S64"), views if name == "train" else 1)
+            name: Part(as_contents(f"{one:064x}" for one in pictures), views if name == "train" else 1)
             for name, pictures in sets.items()
         }
         generation = self.store.begin([*WIDTHS], parts, None if self.store.empty else key)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from stages.files.picture_list import as_contents
 from stages.model.encoding import BATCH, map_encoder, pooled_encoder
 from stages.program.params import load_params
 from tests.conftest import takes_long
@@ -30,7 +31,7 @@ def test_a_picture_alone_beside_others_and_elsewhere(in_tmp_path: Path, name: st
     try:
         random = np.random.default_rng(0)
         squares = random.integers(256, size=(BATCH, side + 8, side + 8, 3), dtype=np.uint8)
-        contents = np.array([f"{number:064x}" for number in random.integers(1 << 60, size=BATCH)], "S64")
+        contents = as_contents(f"{number:064x}" for number in random.integers(1 << 60, size=BATCH))
         for encoder in (
             pooled_encoder(params, card, layers, params.features.views, 0),
             map_encoder(params, card, layers[-3], params.features.views),

@@ -429,7 +429,7 @@ def test_squares_come_in_order_and_in_batches(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(11)]
     for number, path in enumerate(paths):
         draw(number % 2, number).save(path)
-    batches = list(decoding.decode_batches(tmp_path, [path.name for path in paths], PREPROCESSING, 4))
+    batches = list(decoding.decode_batches(lambda number: paths[number].open("rb"), np.arange(11), PREPROCESSING, 4))
     assert [len(batch) for batch in batches] == [4, 4, 3]
     one_by_one = np.stack([decoding.square(path, PREPROCESSING) for path in paths])
     assert np.array_equal(np.concatenate(batches), one_by_one)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.models import ResNet18_Weights
 
+from stages.files.picture_list import as_contents
 from stages.model import catalogue
 from stages.pictures import decoding
 from stages.pictures.views import _grid, evaluation_view, training_view, view_draws, view_numbers
@@ -66,7 +67,7 @@ def test_without_augmentation_a_training_view_is_the_whole_picture() -> None:
 
 def contents(n: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.bytes_]]:
     words = np.random.default_rng(seed).integers(1 << 63, size=(n, 4)).tolist()
-    return np.array(["".join(f"{word:016x}" for word in row) for row in words], "S64")
+    return as_contents("".join(f"{word:016x}" for word in row) for row in words)
 
 
 def test_draws_belong_to_the_content_of_a_picture() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +26,7 @@ from stages.pictures.views import evaluation_view
 from stages.program.errors import InputError
 from stages.program.params import load_params
 from stages.training.batches import Batches, predict
-from tests.conftest import built_once, draw_images, takes_long
+from tests.conftest import built_once, draw_images, index_images, takes_long
 from tests.small_run import ONCE, encode, write_params
 
 SMALL = "mobilenet_v3_small"  # a third of what ResNet-18 takes
@@ -71,7 +71,7 @@ def run(in_tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch
     return run_train
 
 
-def whole_network(card: Card, names: list[str], precision: str) -> NDArray[np.float32]:
+def whole_network(card: Card, names: Sequence[str], precision: str) -> NDArray[np.float32]:
     """The logits of data/model on `val`, from the picture files on, one by one."""
     network = chain.restore(card, len(card.classes), Path("data/model/model.safetensors"))
     whole = chain.whole_network(network, card)
@@ -252,6 +252,7 @@ def test_inputs_are_stored_once_for_all_that_ask_for_the_same(run: Run, capsys: 
     features.main()
     assert not again("partial"), "the same pictures and weights"
     Path("data/images/train/dots/0.png").write_bytes(Path("data/images/train/more/0.png").read_bytes())
+    index_images(Path("data/images"))
     features.main()
     assert again("partial"), "another picture"
     Path("data/inputs/key.json").write_text("{")

@@ -16,7 +16,7 @@ import yaml
 
 from stages import features, train
 from stages.files.stored_split import StoredSplit
-from tests.conftest import SOAK, contents, draw
+from tests.conftest import SOAK, contents, draw, index_images
 from tests.small_run import ONCE, prepare, run
 
 ROWS, IMAGES = Path("data/rows"), Path("data/images")
@@ -36,6 +36,7 @@ def stage(drawn_images: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[]
     def computed() -> list[int]:
         capsys.readouterr()
         shutil.rmtree("data/features", ignore_errors=True)  # as DVC does
+        index_images(IMAGES)
         features.main()
         return [int(n) for n in re.findall(r"; (\d+) computed", capsys.readouterr().out)]
 
@@ -128,6 +129,7 @@ def test_inputs_of_a_training(drawn_images: Path, capsys: pytest.CaptureFixture[
 
     def computed() -> list[int]:
         shutil.rmtree("data/features", ignore_errors=True)
+        index_images(IMAGES)
         features.main()
         capsys.readouterr()
         train.main()
