@@ -30,7 +30,7 @@ NAMED = 100  # files that are named of those left out for one reason; the others
 PRINTED = 10  # of those, on the terminal
 
 
-@dataclass
+@dataclass(slots=True)
 class Picture:
     """A file of the set that may be a picture, and its place in data/images."""
 
@@ -97,7 +97,7 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
         pictures = [Picture(members[path], place, place.split) for path, place in layout.places.items()]
         zipped.check_sizes(picture.member for picture in pictures)
         check_distinct(PurePosixPath(p.place.split, p.place.label, p.place.name) for p in pictures)
-        files = _extract(zipped, pictures, incoming)
+        _extract(zipped, pictures, incoming)
         left_out |= {picture.member.path: picture.problem for picture in pictures if picture.problem}
 
         usable = [picture for picture in pictures if not picture.problem]
@@ -109,16 +109,15 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
             for picture, is_val in zip(usable, chosen, strict=True):
                 picture.split = "val" if is_val else "train"
         _check_sizes_of_classes(usable)
-        in_place = [(one, file) for one, file in zip(pictures, files, strict=True) if not one.problem]
-        shards = len(in_place) > data.shard_above
-        with progress(len(in_place), "pack" if shards else "move", "pictures") as update:
+        shards = len(usable) > data.shard_above
+        with progress(len(usable), "pack" if shards else "move", "pictures") as update:
             for split in SPLITS:
                 own = [
-                    Incoming(f"{one.place.label}/{one.place.name}", one.sha256, file)
-                    for one, file in in_place
-                    if one.split == split
+                    Incoming(f"{one.place.label}/{one.place.name}", one.sha256, str(number))
+                    for number, one in enumerate(pictures)
+                    if one.split == split and not one.problem
                 ]
-                write_split(temporary / split, own, shards=shards, done=update)
+                write_split(temporary / split, own, incoming, shards=shards, done=update)
         incoming.rmdir()
         levels: dict[str, Any] = {}
         if extents := [picture.extent for picture in usable if picture.extent]:
@@ -159,7 +158,7 @@ def _lay_out(zipped: Archive, data: Data, folder: Path) -> tuple[dict[PurePosixP
     def fetch(path: PurePosixPath) -> Path:
         left_out[path] = "a table, read for its labels"
         file = folder / "table"
-        for _ in zipped.extract({tables[path]: file}, Path.stat):
+        for _ in zipped.extract([tables[path]], lambda _: file, Path.stat):
             pass
         return file
 
@@ -221,11 +220,9 @@ def _check_no_class_is_empty(zipped: Archive, layout: Layout, data: Data) -> Non
             raise InputError(f"the class folder {folder}/ is empty; put pictures into it, or name it in data.exclude")
 
 
-def _extract(zipped: Archive, pictures: Sequence[Picture], folder: Path) -> list[Path]:
-    """Write each file under a number, until it is known to be a picture, and remove those that cannot be decoded."""
-    files = [folder / str(number) for number in range(len(pictures))]
-
-    of_member = {picture.member: picture for picture in pictures}
+def _extract(zipped: Archive, pictures: Sequence[Picture], folder: Path) -> None:
+    """Write each file under its number, until it is known to be a picture, and remove those that cannot be decoded."""
+    numbers = {picture.member: number for number, picture in enumerate(pictures)}
 
     def examine(file: Path) -> tuple[str | None, Extent | None]:
         reason, extent = decoding.examine(file)
@@ -234,11 +231,11 @@ def _extract(zipped: Archive, pictures: Sequence[Picture], folder: Path) -> list
         return reason, extent
 
     with progress(len(pictures), "unzip", "pictures") as update:
-        for member, digest, (reason, extent) in zipped.extract(dict(zip(of_member, files, strict=True)), examine):
-            picture = of_member[member]
+        extracted = zipped.extract(numbers, lambda member: folder / str(numbers[member]), examine)
+        for member, digest, (reason, extent) in extracted:
+            picture = pictures[numbers[member]]
             picture.sha256, picture.extent, picture.problem = digest, extent, reason or ""
             update(1)
-    return files
 
 
 def _check_classes(pictures: Sequence[Picture], usable: Sequence[Picture]) -> None:

@@ -8,7 +8,7 @@ import re
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -38,7 +38,7 @@ ICON = "Icon\r"  # of a folder on macOS: the one hidden name with a control char
 INNER = re.compile(r"(?i)(.+?)\.(zip|tgz|tbz2?|txz|tar(\.gz|\.bz2|\.xz)?)")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Member:
     """A file of the archive, under a name that is safe."""
 
@@ -101,48 +101,53 @@ class Archive:
         self._check_size(sum(member.size for member in members), "what it says of itself")
 
     def extract(
-        self, targets: Mapping[Member, Path], check: Callable[[Path], Result]
+        self, members: Iterable[Member], target: Callable[[Member], Path], check: Callable[[Path], Result]
     ) -> Iterator[tuple[Member, str, Result]]:
         """Write members' bytes to files, counted whatever size they declare, and check each file in a thread.
 
         A zip is unpacked in threads, too; a tar is read from front to back.
 
         Args:
-            targets: the file to write for each of the members.
+            members: to be unpacked.
+            target: gives the file to write for each of them.
             check: called with each file, once it is written.
 
         Yields:
-            Each member, the sha256 of its bytes, and what `check` gave: in the order of `targets` for a zip, in the
+            Each member, the sha256 of its bytes, and what `check` gave: in the order of `members` for a zip, in the
             archive's for a tar.
 
         Raises:
             InputError: encrypted, damaged, or more bytes than are allowed.
 
         """
-        by_container: dict[ZipReader | TarReader, dict[Member, Path]] = {}
-        for member, target in targets.items():
-            by_container.setdefault(member.container, {})[member] = target
+        by_container: dict[ZipReader | TarReader, list[Member]] = {}
+        for member in members:
+            by_container.setdefault(member.container, []).append(member)
         for container, own in by_container.items():
             if isinstance(container, ZipReader):
-                yield from in_order(partial(self._unzip, check), own.items(), ahead=AHEAD)
+                yield from in_order(partial(self._unzip, target, check), own, ahead=AHEAD)
             else:
-                yield from in_order(partial(_check, check), self._untar(container, own), ahead=AHEAD)
+                yield from in_order(partial(_check, check), self._untar(container, own, target), ahead=AHEAD)
 
-    def _unzip(self, check: Callable[[Path], Result], item: tuple[Member, Path]) -> tuple[Member, str, Result]:
-        member, target = item
+    def _unzip(
+        self, target: Callable[[Member], Path], check: Callable[[Path], Result], member: Member
+    ) -> tuple[Member, str, Result]:
         ((_, chunks),) = self._contents(member.container, [member])
-        return member, self._write(chunks, member, target), check(target)
+        file = target(member)
+        return member, self._write(chunks, member, file), check(file)
 
-    def _untar(self, tar: TarReader, targets: Mapping[Member, Path]) -> Iterator[tuple[Member, str, Path]]:
+    def _untar(
+        self, tar: TarReader, members: Sequence[Member], target: Callable[[Member], Path]
+    ) -> Iterator[tuple[Member, str, Path]]:
         """Yield each member once it is written, the sha256 of its bytes, and its file."""
-        for members, chunks in self._contents(tar, [*targets]):
-            first, *links = members
-            digest = self._write(chunks, first, targets[first])
+        for same, chunks in self._contents(tar, members):
+            first, *links = same
+            digest = self._write(chunks, first, target(first))
             for link in links:
                 self._spend("unpacked", first.size, _up_to(link))
-                shutil.copyfile(targets[first], targets[link])
-            for member in members:
-                yield member, digest, targets[member]
+                shutil.copyfile(target(first), target(link))
+            for member in same:
+                yield member, digest, target(member)
 
     def _write(self, chunks: Iterable[bytes], member: Member, target: Path) -> str:
         digest = hashlib.sha256()

@@ -13,7 +13,7 @@ class UnreadableError(Exception):
     """What is wrong with an archive, as a phrase."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Entry:
     """A file or a folder, as an archive names it."""
 

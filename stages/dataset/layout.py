@@ -31,7 +31,7 @@ MOST_TABLES = 20  # that are looked at for labels that nobody has named
 SPLITS = (TRAIN, VAL)  # of what is written: `val` is what is tested on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a picture belongs: train, val, or "" where the set has no split; its class; its path in the class."""
 
@@ -155,7 +155,7 @@ def _readable(tables: Sequence[PurePosixPath], fetch: Callable[[PurePosixPath], 
             continue
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Found:
     """What is known of a picture: where it comes from, and its label, "" where it has none."""
 

@@ -276,7 +276,7 @@ def test_a_bomb_is_stopped_while_it_goes_off(archive: Path) -> None:
         Archive(bomb(archive), DATA.limits) as zipped,
         pytest.raises(InputError, match=r"'set/train/dots/bomb.bmp' and"),
     ):
-        [*zipped.extract({zipped.members[-1]: archive.parent / "out"}, Path.exists)]
+        [*zipped.extract(zipped.members[-1:], lambda _: archive.parent / "out", Path.exists)]
     assert (archive.parent / "out").stat().st_size <= 100 * archive.stat().st_size
 
 
@@ -358,7 +358,10 @@ def contents(archive: Path, data: Data = DATA) -> dict[str, bytes]:
         folder.mkdir(exist_ok=True)
         regular = [member for member in opened.members if not member.irregular]
         targets = {member: folder / str(number) for number, member in enumerate(regular)}
-        found = {str(member.path): (digest, read) for member, digest, read in opened.extract(targets, Path.read_bytes)}
+        found = {
+            str(member.path): (digest, read)
+            for member, digest, read in opened.extract(targets, targets.__getitem__, Path.read_bytes)
+        }
         assert all(hashlib.sha256(read).hexdigest() == digest for digest, read in found.values())
         assert found.keys() == {str(member.path) for member in regular}
     return {name: read for name, (_, read) in found.items()}
@@ -438,7 +441,7 @@ def test_hard_links_are_their_targets_bytes(tmp_path: Path) -> None:
         with Archive(tmp_path / "set", DATA.limits) as opened:
             odd = {member.path.name[:1]: member.irregular for member in opened.members if member.irregular}
             (wanted,) = (member for member in opened.members if member.path.name == "b.jpg")
-            [(_, _, size)] = opened.extract({wanted: tmp_path / "b"}, lambda path: path.stat().st_size)
+            [(_, _, size)] = opened.extract([wanted], lambda _: tmp_path / "b", lambda path: path.stat().st_size)
         assert size == len(one) == wanted.size
         nothing = "a hard link to what is no file before it in the archive"
         assert odd == {"0": nothing, "d": "a symbolic link", "e": nothing, "f": nothing, "h": nothing}
@@ -453,7 +456,7 @@ def test_hard_links_count(tmp_path: Path) -> None:
             opened.check_sizes(opened.members)
         targets = {member: tmp_path / str(number) for number, member in enumerate(opened.members)}
         with pytest.raises(InputError, match=r"20 times its size.*and what comes before it"):
-            [*opened.extract(targets, Path.exists)]
+            [*opened.extract(targets, targets.__getitem__, Path.exists)]
     assert len([*tmp_path.iterdir()]) < 200
 
 

@@ -30,8 +30,8 @@ def write(folder: Path, *, shards: bool, pictures: dict[str, bytes] = BYTES) -> 
     for number, (name, content) in enumerate(random.Random(len(pictures)).sample([*pictures.items()], len(pictures))):
         file = incoming / str(number)
         file.write_bytes(content)
-        found.append(Incoming(name, hashlib.sha256(content).hexdigest(), file))
-    write_split(folder / "images/train", found, shards=shards)
+        found.append(Incoming(name, hashlib.sha256(content).hexdigest(), str(number)))
+    write_split(folder / "images/train", found, incoming, shards=shards)
     incoming.rmdir()  # each is in its place
     return PictureSplit(folder / "images/train")
 
