@@ -54,7 +54,7 @@ def measure(sizes: Iterable[int]) -> list[Cost]:
                 for name, content in drawn(n):
                     file.writestr(name, content)
             checkout.set({
-                "backbone.name": "mobilenet_v3_small", "backbone.weights": "random",
+                "backbone.name": "resnet18", "backbone.weights": "random",
                 "data.limits.ratio": 1e6, "strategies.linear.layers": "stem", "strategies.linear.weight_decay": 0.01,
             })  # fmt: skip
             for stage in STAGES:

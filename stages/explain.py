@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from heapq import nsmallest
 from pathlib import Path
 
 import numpy as np
@@ -36,17 +38,18 @@ def main() -> None:
     tiles, title = samples(StoredSplit(Path("data/features/train")), card)
     print_sheet(sheets / "samples.jpg", title, tiles, columns=2)
 
-    rows = read_predictions()
-    misclassified = sorted((row for row in rows if not row.right), key=lambda row: (-row.probability, row.picture))
-    doubtful = sorted((row for row in rows if row.right), key=lambda row: (row.probability, row.picture))
+    n_right = Counter(row.right for row in read_predictions())
+    wrong = (row for row in read_predictions() if not row.right)
+    right = (row for row in read_predictions() if row.right)
+    misclassified = nsmallest(SHOWN, wrong, key=lambda row: (-row.probability, row.picture))
+    doubtful = nsmallest(SHOWN, right, key=lambda row: (row.probability, row.picture))
     network = restore(card, len(card.classes), Path("data/model/model.safetensors")).to(device)
-    for name, chosen, kind, order in (
-        ("mistakes", misclassified, "Mistakes", "most"),
-        ("doubts", doubtful, "Recognised", "least"),
+    for name, first, n, kind, order in (
+        ("mistakes", misclassified, n_right[False], "Mistakes", "most"),
+        ("doubts", doubtful, n_right[True], "Recognised", "least"),
     ):
-        first = chosen[:SHOWN]
-        which = f"; the {len(first)} {order} confident of them" if len(first) < len(chosen) else ""
-        title = f"{kind}: {len(chosen)} of {len(rows)} test pictures{which}"
+        which = f"; the {len(first)} {order} confident of them" if len(first) < n else ""
+        title = f"{kind}: {n} of {n_right.total()} test pictures{which}"
         tiles = explain_predictions(network, card, first, device)
         seen = f"Orange: what the prediction went by, in {explained_layer(card)}"
         print_sheet(sheets / f"{name}.jpg", f"{title}. {seen}", tiles, columns=4)

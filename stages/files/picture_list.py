@@ -123,6 +123,12 @@ def as_contents(digests: Iterable[str]) -> Contents:
     return np.frombuffer(b"".join(map(unhexlify, digests)), f"S{DIGEST}")
 
 
+def prefixes(contents: Contents) -> NDArray[np.uint64]:
+    """Return the first 8 bytes of each as a number: a quarter of the memory to sort, and next to never the same."""
+    leading = np.ascontiguousarray(contents).view(np.uint8).reshape(-1, DIGEST)[:, :8].copy()
+    return leading.view(">u8").reshape(-1).astype(np.uint64)
+
+
 def as_bytes(content: bytes) -> bytes:
     """Return an element of such an array whole: NumPy strips zeros at its end."""
     return content.ljust(DIGEST, b"\0")

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from sys import intern
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ COLUMNS = ("picture", "true", "predicted", "probability")
 CLASS_COLUMNS = 20  # with more classes, the table has the predicted class's probability alone
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """A row of the table: `picture` is the path below data/images/val."""
 
@@ -33,8 +34,8 @@ class Prediction:
         return self.true == self.predicted
 
 
-def read_predictions(path: Path = PREDICTIONS) -> list[Prediction]:
-    """Return the rows of the table that the stage `evaluate` wrote.
+def read_predictions(path: Path = PREDICTIONS) -> Iterator[Prediction]:
+    """Yield the rows of the table that the stage `evaluate` wrote.
 
     Raises:
         InputError: the table is not there, or damaged.
@@ -42,10 +43,14 @@ def read_predictions(path: Path = PREDICTIONS) -> list[Prediction]:
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            header, *rows = csv.reader(file)
-            if header[: len(COLUMNS)] != list(COLUMNS) or {len(row) for row in rows} - {len(header)}:
+            rows = csv.reader(file)
+            header = next(rows, [])
+            if header[: len(COLUMNS)] != list(COLUMNS):
                 raise damaged(path)
-            return [Prediction(row[0], row[1], row[2], float(row[3])) for row in rows]
+            for row in rows:
+                if len(row) != len(header):
+                    raise damaged(path)
+                yield Prediction(row[0], intern(row[1]), intern(row[2]), float(row[3]))
     except FileNotFoundError:
         raise not_there_yet(path) from None
     except (ValueError, csv.Error):

@@ -27,13 +27,14 @@ from numpy.typing import NDArray
 from stages.files.arrays import ArrayWriter, Cells, array_readers, array_writers
 from stages.files.atomic import replacing
 from stages.files.json_files import read_json, write_json
-from stages.files.picture_list import CONTENTS, Contents, as_bytes, read_contents, write_contents
+from stages.files.picture_list import CONTENTS, Contents, as_bytes, prefixes, read_contents, write_contents
 from stages.program.errors import InputError
 
 ROWS = Path("data/rows")
 FORMAT = 2  # of a folder here; one of another is not read
 KEY, JOURNAL = "key.json", "finished-*.bin"
 PIECE = 16 << 20  # bytes of rows that are copied at a time
+COMPARED = 1 << 16  # sha256s that are compared at a time
 
 Flags = NDArray[np.bool_]
 
@@ -246,14 +247,17 @@ class Generation:
     def missing(self) -> dict[str, Flags]:
         """Return which cells are to be computed, (rows * views,) of each split: of copies, the first."""
         flags = {name: np.zeros_like(part.finished) for name, part in self.parts.items()}
-        seen: dict[int, Contents] = {}
-        for name, part in self.parts.items():
-            for view in range(part.n_views):
-                cells = np.flatnonzero(~part.finished[view :: part.n_views])
-                contents, first = np.unique(part.contents[cells], return_index=True)
-                new = ~np.isin(contents, seen.get(view, contents[:0]))
-                flags[name][cells[first[new]] * part.n_views + view] = True
-                seen[view] = np.concatenate([seen.get(view, contents[:0]), contents[new]])
+        for view in range(max((part.n_views for part in self.parts.values()), default=0)):
+            earlier: list[tuple[Part, Cells]] = []
+            for name, part in self.parts.items():
+                if view >= part.n_views:
+                    continue
+                rows = np.flatnonzero(~part.finished[view :: part.n_views])
+                for other, others in [(part, rows), *earlier]:
+                    first = _first_of_content(other, others, part, rows)
+                    rows = rows[(first == rows) | (first < 0) if other is part else first < 0]
+                flags[name][rows * part.n_views + view] = True
+                earlier.append((part, rows))
         return flags
 
     def hand_out(self, target: Path) -> bool:
@@ -391,12 +395,25 @@ def _matches(part: Part, source: Part, view: int) -> tuple[Cells, Cells]:
     there = np.flatnonzero(source.finished[view :: source.n_views])
     if not len(wanted) or not len(there):
         return nothing, nothing
-    order = np.argsort(source.contents[there], kind="stable")
-    known = source.contents[there][order]
-    positions = np.minimum(np.searchsorted(known, part.contents[wanted]), len(known) - 1)
-    found = known[positions] == part.contents[wanted]
-    rows = there[order[positions[found]]]
-    return wanted[found] * part.n_views + view, rows * source.n_views + view
+    first = _first_of_content(source, there, part, wanted)
+    found = first >= 0
+    return wanted[found] * part.n_views + view, first[found] * source.n_views + view
+
+
+def _first_of_content(source: Part, there: Cells, part: Part, wanted: Cells) -> Cells:
+    """Return, for each of the `wanted` rows of a part, the first of some rows of a source with its content, or -1.
+
+    Rows of another content with the same first 8 bytes count as not there.
+    """
+    if not len(there):
+        return np.full(len(wanted), -1)
+    known = prefixes(source.contents[there])
+    order = np.argsort(known, kind="stable")
+    positions = np.searchsorted(known, prefixes(part.contents[wanted]), sorter=order)
+    first = there[order[np.minimum(positions, len(known) - 1)]]
+    for piece in (slice(at, at + COMPARED) for at in range(0, len(wanted), COMPARED)):
+        first[piece][source.contents[first[piece]] != part.contents[wanted[piece]]] = -1
+    return first
 
 
 def _say_damaged(generation: Generation, n: int) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from stages.files.card import Preprocessing
-from stages.files.picture_list import DIGEST, as_bytes
+from stages.files.picture_list import as_bytes, prefixes
 from stages.program.params import Augment
 
 
@@ -82,8 +82,7 @@ def view_numbers(seed: int, epoch: int, contents: NDArray[np.bytes_], n_views: i
 
     """
     key = np.random.default_rng((seed, epoch)).integers(1 << 64, dtype=np.uint64)
-    leading = np.ascontiguousarray(contents).view(np.uint8).reshape(-1, DIGEST)[:, :8].copy()
-    words = leading.view(">u8").reshape(-1).astype(np.uint64) + key
+    words = prefixes(contents) + key
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         words = (words ^ (words >> np.uint64(shift))) * np.uint64(factor)
     words ^= words >> np.uint64(31)

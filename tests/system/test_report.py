@@ -143,7 +143,7 @@ def test_a_few_classes_have_their_numbers_in_the_plot(page: Path, finished: Chec
         for content in re.findall(r'<img src="data:image/svg\+xml;base64,([^"]*)"', page.read_text())
     ]
     (confusion,) = (drawing for drawing in drawings if "Confusion matrix" in drawing)
-    rows = read_predictions(finished.folder / "metrics/predictions.csv")
+    rows = [*read_predictions(finished.folder / "metrics/predictions.csv")]
     counts = {str(n) for n in Counter((row.true, row.predicted) for row in rows).values()}
     assert counts <= set(re.findall(r">(\d+)</text>", confusion))
 

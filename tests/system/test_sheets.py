@@ -44,7 +44,7 @@ def test_sheets_of_the_pipeline(finished: Checkout) -> None:
         assert path.stat().st_size < 300_000
         with Image.open(path) as picture:
             assert picture.width > 200
-    rows = read_predictions(finished.folder / "metrics/predictions.csv")
+    rows = [*read_predictions(finished.folder / "metrics/predictions.csv")]
     assert len(rows) == 12
     assert sum(row.true == row.predicted for row in rows) / 12 == pytest.approx(
         finished.json("metrics/evaluate.json")["accuracy"], abs=1e-6
