@@ -373,7 +373,9 @@ def draw_images(folder: Path) -> None:
 def index_images(images: Path) -> None:
     """Write the index of pictures that lie as files in a folder, as the stage unzip does."""
     for split in ("train", "val"):
-        files = {path.relative_to(images / split).as_posix(): path for path in (images / split).rglob("*.png")}
+        files = {
+            path.relative_to(images / split).as_posix(): path for path in (images / split).rglob("*") if path.is_file()
+        }
         index = images / "index" / split
         index.mkdir(parents=True, exist_ok=True)
         write_names(index / "names.txt", sorted(files))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 from unicodedata import combining, east_asian_width
 
 import numpy as np
@@ -181,6 +182,13 @@ def decode_all(paths: Iterable[Path], preprocessing: Preprocessing) -> Iterator[
     At most two batches are decoded ahead.
     """
 
+    def decode_file(file: BinaryIO) -> NDArray[np.uint8] | str:
+        try:
+            return decoding.square(file, preprocessing)
+        except Exception as error:  # decoders raise many kinds for damaged bytes
+            file.seek(0)
+            return decoding.problem(file) or str(error)
+
     def decode(path: Path) -> NDArray[np.uint8] | str:
         try:
             if path.is_dir():
@@ -189,14 +197,13 @@ def decode_all(paths: Iterable[Path], preprocessing: Preprocessing) -> Iterator[
             if path.exists() and not path.is_file():
                 return "not a regular file"
             with open_picture(path) as file:
-                return decoding.square(file, preprocessing)
+                return decode_file(file)
         except FileNotFoundError:
             return "there is no such file"
         except PermissionError:
             return "there is no permission to read it"
-        except Exception as error:  # decoders raise many kinds for damaged bytes
-            with open_picture(path) as file:
-                return decoding.problem(file) or str(error)
+        except (OSError, InputError) as error:
+            return f"cannot be read: {getattr(error, 'strerror', None) or error}"
 
     return in_order(lambda path: (path, decode(path)), paths, ahead=2 * BATCH)
 

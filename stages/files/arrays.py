@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import mmap
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -109,3 +110,11 @@ def array_readers(folder: Path, names: Sequence[str], n: int, n_views: int) -> I
     with ExitStack() as stack:
         files = [stack.enter_context((folder / f"{name}.npy").open("rb")) for name in names]
         yield [ArrayReader(file, n, n_views) for file in files]
+
+
+def release(arrays: Iterable[NDArray[Any]]) -> None:
+    """Give back the pages of memory-mapped arrays that have been read: they would count as this process's memory."""
+    for array in arrays:
+        mapped: Any = getattr(array, "_mmap", None)
+        if hasattr(mapped, "madvise"):
+            mapped.madvise(mmap.MADV_DONTNEED)

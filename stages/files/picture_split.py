@@ -9,6 +9,7 @@ picture more changes one shard, and DVC's cache keeps one shard twice.
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
@@ -211,8 +212,9 @@ def _add(file: BinaryIO, name: str, picture: Path, size: int) -> int:
 
 def find_in_shards(path: Path) -> Iterator[Path]:
     """Yield the pictures in shards that a path stands for: of one, of a folder, or of a pattern of them."""
-    for folder in sorted(one.parent for one in (path / INDEX).glob(f"*/{PLACES}")):
-        yield from find_in_shards(path / folder.name)
+    if os.path.isdir(path / INDEX):  # noqa: PTH112, a name of any length
+        for folder in sorted((path / INDEX).iterdir()):
+            yield from find_in_shards(path / folder.name)
     for folder in (path, *path.parents):
         if split := _sharded(folder):
             inside = path.relative_to(folder).as_posix()
@@ -228,7 +230,7 @@ def _stands_for(pattern: str, name: str) -> bool:
 def open_picture(path: Path) -> Iterator[BinaryIO]:
     """Open a picture under its name in data/images, though it may lie in a shard; or any other file."""
     with ExitStack() as stack:
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110, a name of any length
             for folder in path.parents:
                 if split := _sharded(folder):
                     number = split.names.find(path.relative_to(folder).as_posix())
@@ -241,6 +243,5 @@ def open_picture(path: Path) -> Iterator[BinaryIO]:
 @lru_cache(maxsize=8)
 def _sharded(folder: Path) -> PictureSplit | None:
     """Return the split of a folder, if it is one in shards."""
-    if not (folder.parent / INDEX / folder.name / PLACES).is_file():
-        return None
-    return PictureSplit(folder)
+    places = folder.parent / INDEX / folder.name / PLACES
+    return PictureSplit(folder) if os.path.isfile(places) else None  # noqa: PTH113, a name of any length

@@ -15,7 +15,7 @@ import errno
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -401,19 +401,35 @@ def _matches(part: Part, source: Part, view: int) -> tuple[Cells, Cells]:
 
 
 def _first_of_content(source: Part, there: Cells, part: Part, wanted: Cells) -> Cells:
-    """Return, for each of the `wanted` rows of a part, the first of some rows of a source with its content, or -1.
-
-    Rows of another content with the same first 8 bytes count as not there.
-    """
+    """Return, for each of the `wanted` rows of a part, the first of some rows of a source with its content, or -1."""
     if not len(there):
         return np.full(len(wanted), -1)
-    known = prefixes(source.contents[there])
-    order = np.argsort(known, kind="stable")
-    positions = np.searchsorted(known, prefixes(part.contents[wanted]), sorter=order)
+    keys: Callable[[Part, Cells], NDArray[Any]] = _prefixes
+    order = np.argsort(keys(source, there), kind="stable")
+    if _ambiguous(source, there[order]):
+        keys = _whole
+        order = np.argsort(keys(source, there), kind="stable")
+    known = keys(source, there)[order]
+    positions = np.searchsorted(known, keys(part, wanted))
     first = there[order[np.minimum(positions, len(known) - 1)]]
     for piece in (slice(at, at + COMPARED) for at in range(0, len(wanted), COMPARED)):
         first[piece][source.contents[first[piece]] != part.contents[wanted[piece]]] = -1
     return first
+
+
+def _prefixes(part: Part, rows: Cells) -> NDArray[Any]:
+    return prefixes(part.contents[rows])
+
+
+def _whole(part: Part, rows: Cells) -> NDArray[Any]:
+    return part.contents[rows]
+
+
+def _ambiguous(part: Part, ordered: Cells) -> bool:
+    """Whether two contents begin with the same 8 bytes, of rows in the order of these."""
+    known = _prefixes(part, ordered)
+    same = np.flatnonzero(known[1:] == known[:-1])
+    return bool((part.contents[ordered[same]] != part.contents[ordered[same + 1]]).any())
 
 
 def _say_damaged(generation: Generation, n: int) -> None:

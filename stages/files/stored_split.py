@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.files.arrays import release
 from stages.files.hashing import sha256_of
 from stages.files.json_files import damaged, not_there_yet
 from stages.files.picture_list import CONTENTS, NAMES, Contents, Names, read_contents, write_contents, write_names
@@ -72,6 +73,7 @@ class StoredSplit:
         arrays = [self.array(name) for name in names]
         for first in range(0, len(self.labels), ROWS):
             yield np.concatenate([array[first : first + ROWS, 0] for array in arrays], axis=1)
+            release(arrays)
 
 
 def write_list(folder: Path, labels: NDArray[np.int64], names: Iterable[str], contents: Contents) -> None:

@@ -129,7 +129,7 @@ class Data(Block):
     labels: Labels | None
     val_fraction: Share
     val_seed: Seed
-    shard_above: Annotated[int, Field(ge=0)]
+    shard_above: Annotated[int, Field(ge=0, le=10**12)]
     max_bad_fraction: Annotated[float, Field(ge=0, le=1)]
     limits: Limits
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.files.arrays import release
 from stages.program.errors import InputError
 from stages.training.linear_head import Float, LinearHead
 from stages.training.losses import Labels
@@ -156,7 +156,5 @@ def slices(blocks: Sequence[NDArray[Any]]) -> Iterator[slice]:
     n = len(blocks[0])
     for first in range(0, n, ROWS):
         yield slice(first, min(first + ROWS, n))
-        for block in blocks if n > ROWS else ():
-            mapped: Any = getattr(block, "_mmap", None)
-            if hasattr(mapped, "madvise"):
-                mapped.madvise(mmap.MADV_DONTNEED)  # or all of it would count as this process's memory
+        if n > ROWS:
+            release(blocks)

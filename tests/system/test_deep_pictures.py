@@ -122,4 +122,4 @@ def test_a_set_of_8_bits_says_nothing_of_levels(in_tmp_path: Path) -> None:
         write_zip(Path("set.zip"), train=2, val=1), Path("images"), load_params(ROOT / "params.yaml").data
     )
     assert "levels" not in summary
-    assert sorted(path.name for path in Path("images").iterdir()) == ["train", "val"]
+    assert sorted(path.name for path in Path("images").iterdir()) == ["index", "train", "val"]

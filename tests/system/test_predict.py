@@ -145,7 +145,7 @@ def test_any_name_of_a_file(finished: Checkout, folder: Path, typed_here: Typed)
     assert all(line.isprintable() for line in [*lines, *errors])
     assert sum("'esc\\x1b]0;x\\x07.jpg'" in line for line in lines) == 1
     assert sum("\\udcff" in line for line in lines) == 2
-    assert errors[0] == f"predict: {long}: cannot be decoded: File name too long"
+    assert errors[0] == f"predict: {long}: cannot be read: File name too long"
     assert errors[1:] == [
         "predict: e.jpg: there is no such file",
         "predict: pipe.jpg: not a regular file",
