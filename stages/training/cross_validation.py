@@ -72,7 +72,7 @@ def choose_emphasis(
 
 
 def cross_validate(
-    problem: Problem, weight_decays: Sequence[float], n_splits: int, seed: int
+    problem: Problem, weight_decays: Sequence[float], n_splits: int, seed: int, tolerance: float = TOLERANCE
 ) -> tuple[list[Score], Score, Float]:
     """Score weight decays by stratified k-fold cross-validation over the pictures.
 
@@ -85,6 +85,7 @@ def cross_validate(
         weight_decays: to be scored.
         n_splits: folds; fewer where the smallest class has fewer pictures.
         seed: of the split.
+        tolerance: of the gradient's largest element.
 
     Returns:
         All scores from the largest weight decay down, the one with the lowest loss, and that one's logits of each
@@ -94,7 +95,7 @@ def cross_validate(
         InputError: a class has a single picture.
 
     """
-    search = _Search(problem, n_splits, seed, TOLERANCE)
+    search = _Search(problem, n_splits, seed, tolerance)
     # These products are too thin to be worth a second thread's start; folds are worth one.
     limited = threadpool_limits(1, user_api="blas")
     with limited, progress(len(weight_decays) * len(search.splits), "cross-validation", "heads") as update:

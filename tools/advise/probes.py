@@ -1,0 +1,107 @@
+"""Heads on what is stored, cross-validated: what each depth is worth for these pictures, and what more would be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.training.cross_validation import ROUGH, cross_validate
+from stages.training.design import Problem
+from stages.training.folds import folds
+from stages.training.linear import calibrate
+from stages.training.linear_head import Float, log_softmax
+from stages.training.losses import Labels, cross_entropy
+
+PROBED = 600  # pictures, about, on which depths are compared
+WEIGHT_DECAYS = (0.03, 0.1, 0.3)  # to begin with; the search goes on where the best is at an end
+SPLITS = 5
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A head scored on pictures that it was not trained on.
+
+    Attributes:
+        name: of the depth or the depths.
+        losses: cross-entropy of calibrated probabilities, (pictures,), in nats.
+        right: whether the most probable class is the true one, (pictures,).
+        probabilities: (pictures, classes), by the heads that were not trained on them.
+
+    """
+
+    name: str
+    losses: Float
+    right: NDArray[np.bool_]
+    probabilities: NDArray[np.float64]
+
+    @property
+    def loss(self) -> float:
+        """The mean loss."""
+        return float(self.losses.mean())
+
+    @property
+    def loss_error(self) -> float:
+        """The standard error of the mean loss."""
+        return _standard_error(self.losses)
+
+    @property
+    def accuracy(self) -> float:
+        """The share that is right."""
+        return float(self.right.mean())
+
+    @property
+    def accuracy_error(self) -> float:
+        """The standard error of that share, by the rule of succession: it is not 0 where all are right."""
+        n = len(self.right)
+        share = (self.right.sum() + 1) / (n + 2)
+        return float(np.sqrt(share * (1 - share) / n))
+
+    def worse_than(self, other: Probe) -> tuple[float, float]:
+        """Return how much higher the loss is than another's on the same pictures, and the standard error of that."""
+        difference = self.losses - other.losses
+        return float(difference.mean()), _standard_error(difference)
+
+
+def probe(name: str, tables: Sequence[Float], labels: Labels, seed: int, *, loss: str = "cross_entropy") -> Probe:
+    """Cross-validate a standardised head on the plain views of some tables, (pictures, views, features) each.
+
+    Raises:
+        InputError: a class has a single picture.
+
+    """
+    plain = [table[:, :1] for table in tables]
+    problem = Problem(plain, labels, loss, standardise=True)
+    return _scored(name, problem, seed)
+
+
+def probe_coordinates(name: str, coordinates: Float, labels: Labels, seed: int) -> Probe:
+    """Cross-validate a head on coordinates along the directions of all depths, (pictures, directions)."""
+    return _scored(name, Problem([coordinates[:, np.newaxis]], labels), seed)
+
+
+def _scored(name: str, problem: Problem, seed: int) -> Probe:
+    _, _, logits = cross_validate(problem, WEIGHT_DECAYS, SPLITS, seed, ROUGH)
+    logits = logits * np.float32(calibrate(logits, problem.labels))
+    losses, _ = cross_entropy(logits, problem.labels)
+    probabilities = np.exp(log_softmax(logits.astype(np.float64)))
+    return Probe(name, losses, logits.argmax(axis=1) == problem.labels, probabilities)
+
+
+def some_of(labels: Labels, n: int, seed: int) -> NDArray[np.int64]:
+    """Return the positions of about `n` pictures, each class in proportion, with two of each at least; or all."""
+    shares = max(1, len(labels) // n)
+    chosen = folds(labels, shares, seed)[0]
+    counts = np.bincount(labels[chosen], minlength=int(labels.max()) + 1)
+    few = np.flatnonzero(counts < 2)
+    if len(few):
+        random = np.random.default_rng(seed)
+        more = [random.permutation(np.flatnonzero(labels == label))[:2] for label in few]
+        chosen = np.unique(np.concatenate([chosen, *more]))
+    return chosen
+
+
+def _standard_error(values: Float) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("inf")

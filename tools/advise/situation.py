@@ -1,0 +1,95 @@
+"""Which of the tutorial's four situations a set is in, by what its probes came to, and what to do there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tools.advise.probes import Probe
+
+MANY = 2000  # training pictures from which on a set counts as large
+CLEAR = 2.0  # standard errors by which a difference is one
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to train, with the loss and the accuracy to expect where they can be known without training the network.
+
+    Attributes:
+        name: of the strategy, with the layers of its head.
+        command: to type.
+        probe: its head, cross-validated; None: the network itself is trained.
+        seconds: of `train`, about.
+        tied: whether its loss is within one standard error of the best head's.
+
+    """
+
+    name: str
+    command: str
+    probe: Probe | None
+    seconds: float
+    tied: bool = False
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What kind of set this is, and why.
+
+    Attributes:
+        large: whether there are many pictures.
+        different: whether the pictures are unlike ImageNet's: a shallower depth tells more than the last.
+        evidence: a sentence.
+
+    """
+
+    large: bool
+    different: bool
+    evidence: str
+
+    @property
+    def name(self) -> str:
+        """The tutorial's name for it."""
+        size = "large data" if self.large else "small data"
+        return f"{size}, {'different from' if self.different else 'similar to'} what the network was trained on"
+
+
+def situation_of(n: int, depths: Sequence[Probe]) -> Situation:
+    """Return the situation of a set of `n` training pictures, by the probes of its depths, the last depth last.
+
+    Pictures count as different where a shallower depth's cross-validated loss is lower than the last's by more than
+    CLEAR standard errors of that difference.
+    """
+    last, best = depths[-1], min(depths, key=lambda probe: probe.loss)
+    excess, error = last.worse_than(best)
+    different = best is not last and excess > CLEAR * error
+    if best is last:
+        evidence = f"of single depths the last, {last.name}, tells most"
+    else:
+        than = f"a loss of {best.loss:.3f} on its own, {last.name} {last.loss:.3f}, {excess:.3f} ± {error:.3f} more"
+        evidence = f"{best.name} has {than}" + ("" if different else ": no clear difference")
+    return Situation(n >= MANY, different, evidence)
+
+
+def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates whose heads were scored, the best first; ties within a standard error, the cheaper first."""
+    scored = [(one, one.probe) for one in candidates if one.probe]
+    _, best = min(scored, key=lambda pair: pair[1].loss)
+    tied, others = [], []
+    for one, probe in scored:
+        excess, error = probe.worse_than(best)
+        is_tied = probe is best or excess <= error
+        (tied if is_tied else others).append((one, probe, is_tied))
+    tied.sort(key=lambda item: (item[0].seconds, item[1].loss))
+    others.sort(key=lambda item: item[1].loss)
+    return [
+        Candidate(one.name, one.command, probe, one.seconds, tied=is_tied) for one, probe, is_tied in (*tied, *others)
+    ]
+
+
+def recommended(situation: Situation, heads: Sequence[Candidate], trained: Mapping[str, Candidate]) -> Candidate:
+    """Return what to do: a head where the last depth tells most, else the upper layers as well.
+
+    Where pictures are unlike ImageNet's, training the layers above layer3 gained two to four points on the battery's
+    sets (docs/battery.md), and little elsewhere, for many times the time.
+    """
+    return trained["partial"] if situation.different and "partial" in trained else heads[0]

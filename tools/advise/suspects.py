@@ -1,0 +1,177 @@
+"""The pictures in the way: those whose label is likely wrong, near copies, and those like no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.training.linear_head import Float
+from stages.training.losses import Labels
+
+NEIGHBOURS = 10  # the distance to the how many-th neighbour makes an outlier
+ALIKE = 0.5  # cosine of all depths from which on two pictures' pixels are compared
+NEARER = 0.7  # and the share of its last neighbour's distance that such a picture is away at most
+COMPARED = 4  # of each picture's nearest, how many are
+SAME = 0.93  # correlation of pixels from which on two pictures are near copies
+SIDE = 24  # of the grey squares whose pixels are compared
+CROPPED = (0.03, 0.06)  # shares of a side that a copy may have been cropped by
+ROWS = 1024  # pictures that are compared with all others at a time
+FAR = 3.0  # interquartile ranges above the third quartile, from which on a picture is an outlier
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A picture that may be in the way.
+
+    Attributes:
+        kind: "label", "copy" or "outlier".
+        picture: its position, in train and val one behind the other.
+        other: of a copy, the position of the other; of a wrong label, the number of the probable class; else -1.
+        score: of a label, how much more probable the other class is; of a copy, the correlation of the pixels; of an
+            outlier, its distance over that of the median picture. The higher, the more suspect.
+
+    """
+
+    kind: str
+    picture: int
+    other: int
+    score: float
+
+
+def order_by_label(probabilities: NDArray[np.float64], labels: Labels) -> NDArray[np.int64]:
+    """Return the pictures' positions, those whose label is the least probable against another class first.
+
+    The normalised margin of Northcutt et al. 2021, arXiv:1911.00068: p(label) less the largest other probability.
+    """
+    return np.argsort(_margins(probabilities, labels), kind="stable")
+
+
+def wrong_labels(probabilities: NDArray[np.float64], labels: Labels) -> list[Suspect]:
+    """Return the pictures whose label is likely wrong, the surest first, by confident learning.
+
+    A picture counts, as in Northcutt et al. 2021, arXiv:1911.00068, section 3.1, where another class is at least as
+    probable as it is on average for the pictures that bear that class's label.
+
+    Args:
+        probabilities: (pictures, classes), of heads that were not trained on the picture.
+        labels: int64 (pictures,).
+
+    """
+    n_classes = probabilities.shape[1]
+    sums = np.zeros(n_classes)
+    np.add.at(sums, labels, probabilities[np.arange(len(labels)), labels])
+    thresholds = sums / np.maximum(np.bincount(labels, minlength=n_classes), 1)
+    confident = np.where(probabilities >= thresholds, probabilities, -1.0)
+    guess = confident.argmax(axis=1)
+    wrong = (confident.max(axis=1) >= 0) & (guess != labels)
+    margins = _margins(probabilities, labels)
+    return [
+        Suspect("label", int(number), int(guess[number]), float(-margins[number]))
+        for number in np.argsort(margins, kind="stable")
+        if wrong[number]
+    ]
+
+
+def _margins(probabilities: NDArray[np.float64], labels: Labels) -> NDArray[np.float64]:
+    rows = np.arange(len(labels))
+    others = probabilities.copy()
+    others[rows, labels] = -1
+    margins: NDArray[np.float64] = probabilities[rows, labels] - others.max(axis=1)
+    return margins
+
+
+def nearest(coordinates: Float, n: int) -> tuple[NDArray[np.int64], Float]:
+    """Return the `n` nearest other pictures of each by the cosine, nearest first, and the cosines: (pictures, n)."""
+    unit = _unit(coordinates)
+    n = min(n, len(unit) - 1)
+    positions, cosines = np.zeros((len(unit), n), np.int64), np.zeros((len(unit), n), np.float32)
+    for first in range(0, len(unit), ROWS):
+        similar = unit[first : first + ROWS] @ unit.T
+        rows = np.arange(len(similar))
+        similar[rows, first + rows] = -np.inf
+        found = np.argpartition(-similar, n - 1, axis=1)[:, :n]
+        values = np.take_along_axis(similar, found, axis=1)
+        order = np.argsort(-values, axis=1, kind="stable")
+        positions[first : first + ROWS] = np.take_along_axis(found, order, axis=1)
+        cosines[first : first + ROWS] = np.take_along_axis(values, order, axis=1)
+    return positions, cosines
+
+
+def outliers(cosines: Float) -> list[Suspect]:
+    """Return the pictures that are far from their neighbours, the farthest first.
+
+    The distance is that of Sun et al. 2022, arXiv:2204.06507: to the k-th nearest, of features of length 1.
+
+    Args:
+        cosines: of each picture's neighbours, the nearest first, (pictures, NEIGHBOURS or fewer).
+
+    """
+    distances = np.sqrt(np.maximum(0, 2 - 2 * cosines[:, -1].astype(np.float64)))
+    first, middle, third = np.percentile(distances, [25, 50, 75])
+    far = np.flatnonzero(distances > third + FAR * (third - first))
+    order = far[np.argsort(-distances[far], kind="stable")]
+    return [Suspect("outlier", int(number), -1, float(distances[number] / middle)) for number in order]
+
+
+def pairs_alike(positions: NDArray[np.int64], cosines: Float) -> list[tuple[int, int]]:
+    """Return the pairs of pictures that are alike enough to compare their pixels, each once."""
+    farther = 1 - cosines[:, -1:]
+    near = cosines[:, :COMPARED]
+    rows, columns = np.nonzero((near >= ALIKE) & (1 - near < NEARER * farther))
+    found = {(min(a, b), max(a, b)) for a, b in zip(rows.tolist(), positions[rows, columns].tolist(), strict=True)}
+    return sorted(found)
+
+
+def correlation(one: Float, other: Float) -> float:
+    """Return the highest correlation of two grey pictures, or of a part of the one, as they are or mirrored.
+
+    Args:
+        one: float32 (side, side), a square of any size.
+        other: another, of the same size.
+
+    """
+    best = -1.0
+    for whole, cut in ((one, other), (other, one)):
+        small = _shrink(whole)
+        mirrored = small[:, ::-1]
+        for part in _parts(cut):
+            shrunk = _shrink(part)
+            best = max(best, float((shrunk * small).mean()), float((shrunk * mirrored).mean()))
+    return best
+
+
+def _parts(picture: Float) -> Iterator[Float]:
+    """Yield a picture, and parts of it that are smaller by a few percent, at its centre, edges and corners."""
+    yield picture
+    for share in CROPPED:
+        side = round(len(picture) * (1 - share))
+        places = (0, (len(picture) - side) // 2, len(picture) - side)
+        yield from (picture[top : top + side, left : left + side] for top in places for left in places)
+
+
+def _shrink(picture: Float) -> Float:
+    """Return the means of SIDE x SIDE parts of a picture, brought to mean 0 and variance 1."""
+    edges = np.linspace(0, len(picture), SIDE + 1).round().astype(int)
+    sums = np.add.reduceat(np.add.reduceat(picture, edges[:-1], axis=0), edges[:-1], axis=1)
+    sizes = np.diff(edges)
+    small = sums / np.outer(sizes, sizes)
+    small = small - small.mean(axis=0) - small.mean(axis=1, keepdims=True)  # what lines and horizons have in common
+    return (small - small.mean()) / max(float(small.std()), 1e-6)
+
+
+def copies(pairs: Sequence[tuple[int, int]], squares: Iterator[tuple[Float, Float]]) -> list[Suspect]:
+    """Return the pairs that are near copies by their pixels, the most alike first; the later one is the suspect."""
+    found = [
+        Suspect("copy", b, a, score)
+        for (a, b), (one, other) in zip(pairs, squares, strict=True)
+        if (score := correlation(one, other)) >= SAME
+    ]
+    return sorted(found, key=lambda suspect: -suspect.score)
+
+
+def _unit(coordinates: Float) -> Float:
+    lengths = np.linalg.norm(coordinates, axis=1, keepdims=True)
+    return coordinates / np.maximum(lengths, 1e-12)
