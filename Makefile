@@ -8,7 +8,7 @@ SAMPLE := data/sample.zip
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo repro experiments report bench battery test unit soak lint format lock clean clean-rows
+.PHONY: help demo repro experiments advise report bench battery test unit soak lint format lock clean clean-rows
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ repro: $(INSTALLED)  ## Run the pipeline: whatever is not up to date
 experiments: $(INSTALLED)  ## Compare the experiments: what was changed, and what came of it
 	dvc exp show --no-pager --only-changed --sort-by accuracy --sort-order desc \
 		--drop '^(?!Experiment|accuracy|loss|calibration_error|strateg|backbone|seed|data\.(url|path)).*'
+
+advise: $(INSTALLED)  ## Say which strategy the pictures call for, and which of them are in the way
+	python -m tools.advise
 
 report: $(INSTALLED)  ## Write what the last run came to: report/index.html, and report/report.md to post
 	python -m tools.report

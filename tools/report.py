@@ -18,14 +18,17 @@ from stages.files.atomic import replacing
 from stages.files.json_files import read_json
 from stages.files.listing import files_below
 from stages.files.predictions import PREDICTIONS, Prediction, read_predictions
+from stages.files.stored_split import StoredSplit
 from stages.program.errors import InputError
 from stages.program.extras import need_packages
 from stages.program.params import load_params, parse_params, read_params
 from stages.program.running import run
+from tools.advise import plots as advice_plots
 from tools.confusion import confused, draw_matrix
 from tools.model_card import cell, flatten
 from tools.up_to_date import check_up_to_date, dvc, output
 
+ADVICE = Path("metrics/advice.json")
 ROWS = 2000  # at most, of the table of predictions
 FEW = 25  # classes, up to which each has its cells and its curves in the plots
 CURVES = 10  # classes with curves where there are more
@@ -108,6 +111,7 @@ def collect_content(against: str) -> dict[str, Any]:
         "comment_classes": {name: classes[name] for name in (worst[:COMMENT_TABLE] if many else classes)},
         "confused": confused(rows, PAIRS) if len(classes) > FEW else [],
         "sheets": sheets(rows),
+        "advice": advice(),
         "rows": rows[:ROWS],
         "n_rows": len(rows),
         "misclassified": [row for row in rows if not row.right],
@@ -178,6 +182,27 @@ def sheets(rows: Sequence[Prediction]) -> list[Picture]:
     return pictures
 
 
+def advice() -> dict[str, Any] | None:
+    """Return what `tools.advise` wrote of these very pictures, with its plots and its sheet; None: it did not run."""
+    try:
+        content = read_json(ADVICE)
+        if content["of"] != StoredSplit(Path("data/features/train")).digest:
+            return None
+        drawn = [draw_advice(plot) for plot in (advice_plots.depths(content), advice_plots.learning_curve(content))]
+        sheet = ADVICE.with_name("advice") / "suspects.jpg"
+        uri = data_uri("image/jpeg", sheet.read_bytes())
+    except (InputError, OSError, KeyError):
+        return None
+    words = "Pictures to look at; metrics/suspects.csv names them and says why"
+    return content | {"plots": drawn, "sheet": Picture("Pictures to look at", words, uri, uri)}
+
+
+def draw_advice(spec: dict[str, Any]) -> Picture:
+    """Draw a plot of the advice."""
+    drawn = draw_spec(spec)
+    return Picture(spec["title"]["text"], advice_plots.words(spec), *drawn)
+
+
 def plots(against: str | None, rows: Sequence[Prediction], worst: Sequence[str]) -> list[Picture]:
     """Return the plots that DVC draws of tables, with the tables of the commit `against` in them, if any.
 
@@ -226,13 +251,16 @@ def few_curves(spec: dict[str, Any], worst: Sequence[str]) -> dict[str, Any]:
 
 def draw_plot(spec: dict[str, Any]) -> Picture:
     """Draw a Vega-Lite plot as SVG, on a light and on a dark background."""
+    title = ", ".join(str(spec["title"][part]) for part in ("text", "subtitle") if part in spec.get("title", {}))
+    return Picture(title, describe_plot(title, spec), *draw_spec(spec))
+
+
+def draw_spec(spec: dict[str, Any]) -> tuple[str, str]:
+    """Return a Vega-Lite plot as data URIs of SVG, for a light and a dark background."""
     import vl_convert
 
-    title = ", ".join(str(spec["title"][part]) for part in ("text", "subtitle") if part in spec.get("title", {}))
-    light = vl_convert.vegalite_to_svg(spec, config={"background": None})
-    dark = vl_convert.vegalite_to_svg(spec, config=DARK)
-    uris = [data_uri("image/svg+xml", svg.encode()) for svg in (light, dark)]
-    return Picture(title, describe_plot(title, spec), *uris)
+    light, dark = (vl_convert.vegalite_to_svg(spec, config=config) for config in ({"background": None}, DARK))
+    return data_uri("image/svg+xml", light.encode()), data_uri("image/svg+xml", dark.encode())
 
 
 def describe_plot(title: str, spec: Mapping[str, Any]) -> str:

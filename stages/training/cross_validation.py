@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,7 +73,13 @@ def choose_emphasis(
 
 
 def cross_validate(
-    problem: Problem, weight_decays: Sequence[float], n_splits: int, seed: int, tolerance: float = TOLERANCE
+    problem: Problem,
+    weight_decays: Sequence[float],
+    n_splits: int,
+    seed: int,
+    tolerance: float = TOLERANCE,
+    *,
+    shown: bool = True,
 ) -> tuple[list[Score], Score, Float]:
     """Score weight decays by stratified k-fold cross-validation over the pictures.
 
@@ -86,6 +93,7 @@ def cross_validate(
         n_splits: folds; fewer where the smallest class has fewer pictures.
         seed: of the split.
         tolerance: of the gradient's largest element.
+        shown: whether to show progress.
 
     Returns:
         All scores from the largest weight decay down, the one with the lowest loss, and that one's logits of each
@@ -98,8 +106,9 @@ def cross_validate(
     search = _Search(problem, n_splits, seed, tolerance)
     # These products are too thin to be worth a second thread's start; folds are worth one.
     limited = threadpool_limits(1, user_api="blas")
-    with limited, progress(len(weight_decays) * len(search.splits), "cross-validation", "heads") as update:
-        search.update = update
+    bar = progress(len(weight_decays) * len(search.splits), "cross-validation", "heads") if shown else nullcontext()
+    with limited, bar as update:
+        search.update = update or search.update
         search.score_grid(weight_decays)
         if len(weight_decays) > 1:  # a single one is what is wanted
             search.score_beyond()

@@ -9,14 +9,17 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from stages.evaluation.contact_sheet import Tile, print_sheet
 from stages.files.atomic import replacing
@@ -32,7 +35,7 @@ from stages.program.threads import cores, in_order
 from tools.advise import costs, probes, situation, suspects
 from tools.advise.directions import Directions
 from tools.advise.probes import Probe
-from tools.advise.situation import Candidate, Situation
+from tools.advise.situation import Candidate
 from tools.advise.suspects import Suspect
 
 ADVICE, SUSPECTS, FOLDER = Path("metrics/advice.json"), Path("metrics/suspects.csv"), Path("metrics/advice")
@@ -52,6 +55,7 @@ def main() -> None:
     card = Card.read(Path("data/features"))
     train, val = (Pictures.read(split, card) for split in ("train", "val"))
     started = time.perf_counter()
+    Thread(target=import_module, args=("stages.model.chain",), daemon=True).start()  # PyTorch, which takes seconds
     chosen = (
         probes.some_of(train.labels, MOST, params.seed) if len(train.labels) > MOST else np.arange(len(train.labels))
     )
@@ -64,8 +68,8 @@ def main() -> None:
     best = situation.recommended(found, candidates, trained)
 
     everything = np.concatenate([coordinates[chosen], directions.coordinates(val.tables(card.depths))])
-    rows = look_for_suspects(train, val, chosen, curve[-1], everything, card)
-    content = {
+    rows = look_for_suspects((train, val), chosen, curve[-1], everything, card)
+    content: dict[str, Any] = {
         "of": train.stored.digest,
         "pictures": counted(train, val, card),
         "situation": found.name,
@@ -81,10 +85,9 @@ def main() -> None:
     write_csv_file(SUSPECTS, [HEADER, *(row.cells for row in rows)])
     with replacing(FOLDER) as folder:
         folder.mkdir()
-        columns = ("name", "accuracy", "accuracy_error", "loss", "loss_error")
-        for name, table in (("depths", content["depths"]), ("learning_curve", content["learning_curve"])):
-            names = (*columns, *(("pictures",) if name == "learning_curve" else ()))
-            write_csv(folder / f"{name}.csv", [names, *([f"{row[c]:.6g}" if c != "name" else row[c] for c in names] for row in table)])  # fmt: skip
+        for name in ("depths", "learning_curve"):
+            table: list[dict[str, Any]] = content[name]
+            write_csv(folder / f"{name}.csv", [list(table[0]), *(list(row.values()) for row in table)])
         draw(folder / "suspects.jpg", rows, card)
     print_advice(content)
     print(f"{time.perf_counter() - started:.1f} s; {ADVICE}, {SUSPECTS}, {FOLDER}/")
@@ -136,7 +139,8 @@ def probe_heads(params: Params, card: Card, train: Pictures) -> tuple[list[Probe
         found = probes.probe(name, [tables[layer] for layer in layers], labels, params.seed, loss=loss)
         return found, (time.perf_counter() - started) * len(train.labels) / len(labels)
 
-    *alone, linear, svm = in_order(ask, asked, ahead=2 * cores())
+    with threadpool_limits(1, user_api="blas"):  # the heads are asked on all cores
+        *alone, linear, svm = in_order(ask, asked, ahead=2 * cores())
     depths = [found for found, _ in alone]
     last = (depths[-1], alone[-1][1])
     return depths, {"linear": linear, f"linear, {card.depths[-1]} alone": last, "svm": svm}
@@ -144,11 +148,14 @@ def probe_heads(params: Params, card: Card, train: Pictures) -> tuple[list[Probe
 
 def learning_curve(coordinates: Grey, labels: NDArray[np.int64], seed: int) -> list[Probe]:
     """Return the head on all depths of a share of the pictures and of all, the fewest pictures first."""
-    curve = []
-    for share in SHARES:
+
+    def ask(share: int) -> Probe:
         some = probes.some_of(labels, len(labels) // share, seed) if share > 1 else np.arange(len(labels))
-        curve.append(probes.probe_coordinates(f"1/{share}", coordinates[some], labels[some], seed))
-    return curve
+        return probes.probe_coordinates(f"1/{share}", coordinates[some], labels[some], seed)
+
+    *shares, whole = SHARES
+    with threadpool_limits(1, user_api="blas"):
+        return [*in_order(ask, shares, ahead=len(shares)), ask(whole)]
 
 
 def would_more_help(curve: Sequence[Probe]) -> str:
@@ -211,9 +218,19 @@ HEADER = ("kind", "picture", "sha256", "class", "probably", "score")
 
 
 def look_for_suspects(
-    train: Pictures, val: Pictures, chosen: NDArray[np.int64], best: Probe, everything: Grey, card: Card
+    splits: tuple[Pictures, Pictures], chosen: NDArray[np.int64], best: Probe, everything: Grey, card: Card
 ) -> list[Row]:
-    """Return likely wrong labels in train, near copies and outliers in train and val, each kind the surest first."""
+    """Return likely wrong labels in train, near copies and outliers in train and val, each kind the surest first.
+
+    Args:
+        splits: train and val.
+        chosen: the training pictures that are looked at.
+        best: the head on all depths of these.
+        everything: the coordinates of these, and then of all in val.
+        card: of data/features.
+
+    """
+    train, val = splits
     places = [(train, int(number)) for number in chosen] + [(val, number) for number in range(len(val.labels))]
     positions, cosines = suspects.nearest(everything, suspects.NEIGHBOURS)
     pairs = suspects.pairs_alike(positions, cosines)
@@ -224,7 +241,8 @@ def look_for_suspects(
             square = decoding.square(file, card.preprocessing)
         return np.asarray(Image.fromarray(square).convert("L").resize((GREY, GREY), Image.Resampling.BOX), np.float32)
 
-    squares = dict(zip(wanted := sorted({one for pair in pairs for one in pair}), in_order(grey, wanted, ahead=64), strict=True))  # noqa: E501 # fmt: skip
+    wanted = sorted({one for pair in pairs for one in pair})
+    squares = dict(zip(wanted, in_order(grey, wanted, ahead=64), strict=True))
     found = suspects.wrong_labels(best.probabilities, train.labels[chosen])
     found += suspects.copies(pairs, ((squares[a], squares[b]) for a, b in pairs))
     found += suspects.outliers(cosines)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stages.files.arrays import release
 from stages.training.linear_head import Float
 
-DIRECTIONS = 256  # at most
+DIRECTIONS = 192  # at most
 OVERSAMPLED = 16  # more than these, in the random projection
 ROWS = 2048  # pictures at a time
 Double = NDArray[np.float64]

@@ -15,7 +15,7 @@ from stages.training.linear import calibrate
 from stages.training.linear_head import Float, log_softmax
 from stages.training.losses import Labels, cross_entropy
 
-PROBED = 600  # pictures, about, on which depths are compared
+PROBED = 500  # pictures, about, on which depths are compared
 WEIGHT_DECAYS = (0.03, 0.1, 0.3)  # to begin with; the search goes on where the best is at an end
 SPLITS = 5
 
@@ -83,7 +83,7 @@ def probe_coordinates(name: str, coordinates: Float, labels: Labels, seed: int) 
 
 
 def _scored(name: str, problem: Problem, seed: int) -> Probe:
-    _, _, logits = cross_validate(problem, WEIGHT_DECAYS, SPLITS, seed, ROUGH)
+    _, _, logits = cross_validate(problem, WEIGHT_DECAYS, SPLITS, seed, ROUGH, shown=False)
     logits = logits * np.float32(calibrate(logits, problem.labels))
     losses, _ = cross_entropy(logits, problem.labels)
     probabilities = np.exp(log_softmax(logits.astype(np.float64)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tools.advise.probes import Probe
 
@@ -71,19 +71,17 @@ def situation_of(n: int, depths: Sequence[Probe]) -> Situation:
 
 
 def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates whose heads were scored, the best first; ties within a standard error, the cheaper first."""
+    """Return the candidates with scored heads, the best first; of ties within a standard error, the cheaper first."""
     scored = [(one, one.probe) for one in candidates if one.probe]
     _, best = min(scored, key=lambda pair: pair[1].loss)
-    tied, others = [], []
+    tied: list[tuple[Candidate, Probe]] = []
+    others: list[tuple[Candidate, Probe]] = []
     for one, probe in scored:
         excess, error = probe.worse_than(best)
-        is_tied = probe is best or excess <= error
-        (tied if is_tied else others).append((one, probe, is_tied))
-    tied.sort(key=lambda item: (item[0].seconds, item[1].loss))
-    others.sort(key=lambda item: item[1].loss)
-    return [
-        Candidate(one.name, one.command, probe, one.seconds, tied=is_tied) for one, probe, is_tied in (*tied, *others)
-    ]
+        (tied if probe is best or excess <= error else others).append((one, probe))
+    tied.sort(key=lambda pair: (pair[0].seconds, pair[1].loss))
+    others.sort(key=lambda pair: pair[1].loss)
+    return [*(replace(one, tied=True) for one, _ in tied), *(one for one, _ in others)]
 
 
 def recommended(situation: Situation, heads: Sequence[Candidate], trained: Mapping[str, Candidate]) -> Candidate:

@@ -1,0 +1,74 @@
+"""`python -m tools.advise` on what the pipeline has stored, and what the report says of it."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from zipfile import ZipFile
+
+from PIL import ImageOps
+
+from tests.conftest import Checkout, draw, write_zip
+
+TABLE = re.compile(r"  (\S.*?) {2,}([01]\.\d{4}) ± ")
+
+
+def planted(folder: Path, path: Path) -> Path:
+    """A set with a near copy in both splits, and a picture under another class's label."""
+    write_zip(path, train=12, val=6)
+    with ZipFile(path) as file:
+        (top,) = {name.partition("/")[0] for name in file.namelist()}
+    original = draw(0, 500)
+    original.save(folder / "a.png")
+    ImageOps.mirror(original).save(folder / "b.jpg", quality=90)
+    draw(1, 700).save(folder / "d.png")
+    with ZipFile(path, "a") as file:
+        for name, place in (("a", "train/dots/a.png"), ("b", "val/dots/b.jpg")):
+            file.write(next(folder.glob(f"{name}.*")), f"{top}/{place}")
+        file.write(folder / "d.png", f"{top}/train/dots/d.png")
+    return path
+
+
+def test_advice(copied: Checkout, tmp_path: Path) -> None:
+    (tmp_path / "drawn").mkdir()
+    copied.set(data__url=str(planted(tmp_path / "drawn", tmp_path / "set.zip")), data__sha256=None)
+    copied.dvc("repro", "evaluate")
+    before = copied.tracked()
+    printed = copied.tool("advise")
+    advice = copied.json("metrics/advice.json")
+    assert printed.startswith("26 training pictures of 2 classes, the smallest (lines) with 12\n")
+    assert [one["name"] for one in advice["depths"]] == ["stem", "layer1", "layer2", "layer3", "layer4"]
+    assert dict(TABLE.findall(printed))["layer4"] == f"{advice['depths'][-1]['accuracy']:.4f}"
+    assert [one["name"] for one in advice["strategies"]][-2:] == ["partial", "finetune"]
+    assert advice["strategies"][0]["tied"]
+    assert printed.splitlines()[-2] == f"type: {advice['recommended']['command']}"
+    assert "strategy=" in advice["recommended"]["command"]
+    with (copied.folder / "metrics/suspects.csv").open(encoding="utf-8") as file:
+        suspects = list(csv.DictReader(file))
+    copies = [{row["picture"], row["probably"]} for row in suspects if row["kind"] == "copy"]
+    assert {"data/images/train/dots/a.png", "data/images/val/dots/b.jpg"} in copies
+    assert advice["suspects"]["copies_in_train_and_val"] >= 1
+    assert 0 <= advice["suspects"]["accuracy_without_copies"] <= 1
+    labels = [(row["picture"], row["probably"]) for row in suspects if row["kind"] == "label"]
+    assert labels[0] == ("data/images/train/dots/d.png", "lines")
+    # Nothing of the pipeline's is touched, and the same again is the same, but for what it takes.
+    assert {name: content for name, content in copied.tracked().items() if name in before} == before
+    first = (copied.folder / "metrics/suspects.csv").read_bytes()
+    copied.tool("advise")
+    assert (copied.folder / "metrics/suspects.csv").read_bytes() == first
+
+    copied.dvc("repro")
+    copied.tool("report")
+    page = (copied.folder / "report/index.html").read_text()
+    assert '<section id="advice"' in page
+    assert advice["recommended"]["command"] in page
+    copied.set(data__val_seed=1, data__val_fraction=0.5, data__exclude=["d.png"])
+    copied.dvc("repro")
+    copied.tool("report")
+    assert '<section id="advice"' not in (copied.folder / "report/index.html").read_text()
+
+
+def test_advice_before_features(checkout: Checkout) -> None:
+    printed = checkout.tool("advise", fails=True)
+    assert printed == "advise: there is no data/features/card.json yet; `dvc repro` makes it\n"

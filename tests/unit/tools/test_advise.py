@@ -1,0 +1,204 @@
+"""What the advice goes by: heads, directions, and the pictures in the way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from stages.program.params import GradientDescent, LbfgsHead, load_params
+from tests.conftest import ROOT
+from tools.advise import costs, probes, situation, suspects
+from tools.advise.directions import Directions
+from tools.advise.probes import Probe
+from tools.advise.situation import Candidate
+
+Float = NDArray[np.float32]
+
+
+def clusters(n: int, classes: int, features: int, apart: float, seed: int = 0) -> tuple[Float, NDArray[np.int64]]:
+    """Draw Gaussian clusters as a table with one view, and their labels."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(n) % classes
+    centres = random.normal(size=(classes, features)) * apart
+    rows = centres[labels] + random.normal(size=(n, features))
+    return rows.astype(np.float32)[:, np.newaxis], labels.astype(np.int64)
+
+
+def test_directions_are_those_of_a_singular_value_decomposition() -> None:
+    random = np.random.default_rng(1)
+    latent = random.normal(size=(3000, 7)) * [30, 20, 10, 5, 3, 2, 1]
+    rows = (latent @ random.normal(size=(7, 40)) + 0.01 * random.normal(size=(3000, 40)) + 5).astype(np.float32)
+    tables = [rows[:, np.newaxis, :15], rows[:, np.newaxis, 15:], np.full((3000, 1, 2), 3, np.float32)]
+    found = Directions.of(tables).coordinates(tables)
+    plain = rows.astype(np.float64)
+    standardised = (plain - plain.mean(axis=0)) / plain.std(axis=0)
+    _, lengths, _ = np.linalg.svd(standardised, full_matrices=False)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=0)[:7], lengths[:7], rtol=1e-3)
+    # Distances between pictures are those of all features.
+    pairs = random.integers(3000, size=(50, 2))
+    expected = np.linalg.norm(standardised[pairs[:, 0]] - standardised[pairs[:, 1]], axis=1)
+    np.testing.assert_allclose(np.linalg.norm(found[pairs[:, 0]] - found[pairs[:, 1]], axis=1), expected, rtol=1e-2)
+
+
+def test_of_many_pictures_some_of_each_class_are_asked() -> None:
+    labels = np.repeat([0, 1, 2], [3000, 1000, 3]).astype(np.int64)
+    some = probes.some_of(labels, 500, 0)
+    assert len(some) == len(set(some.tolist()))
+    counts = np.bincount(labels[some])
+    assert counts[0] == pytest.approx(3 * counts[1], rel=0.02)
+    assert 450 <= len(some) <= 550
+    assert counts[2] >= 2
+    assert len(probes.some_of(labels[:10], 500, 0)) == 10
+
+
+def test_a_probe_says_what_a_head_is_worth_and_how_sure_that_is() -> None:
+    table, labels = clusters(300, 3, 20, apart=1.0)
+    noise = np.random.default_rng(5).normal(size=table.shape).astype(np.float32)
+    good, bad = (probes.probe(name, [one], labels, 0) for name, one in (("good", table), ("noise", noise)))
+    assert good.accuracy > 0.95
+    assert bad.accuracy == pytest.approx(1 / 3, abs=0.1)
+    assert bad.loss == pytest.approx(np.log(3), abs=0.1)  # calibrated: it knows that it knows nothing
+    assert good.probabilities.shape == (300, 3)
+    np.testing.assert_allclose(good.probabilities.sum(axis=1), 1)
+    excess, error = bad.worse_than(good)
+    assert excess > 10 * error > 0
+    table, labels = clusters(300, 2, 20, apart=5.0)
+    perfect = probes.probe("perfect", [table], labels, 0)
+    assert perfect.accuracy == 1
+    assert 0 < perfect.accuracy_error < 0.01
+
+
+def made_probe(name: str, losses: Float) -> Probe:
+    return Probe(name, losses, losses < 1, np.zeros((len(losses), 2)))
+
+
+def test_the_situation_goes_by_clear_differences() -> None:
+    random = np.random.default_rng(2)
+    same = random.exponential(size=200).astype(np.float32)
+    last = made_probe("layer4", same)
+    better = made_probe("layer3", same - 0.5 + 0.1 * random.normal(size=200).astype(np.float32))
+    alike = made_probe("layer3", same - 0.01 + random.normal(size=200).astype(np.float32))
+    assert situation.situation_of(200, [better, last]).different
+    assert not situation.situation_of(200, [alike, last]).different
+    found = situation.situation_of(5000, [made_probe("layer3", same + 1), last])
+    assert found.name == "large data, similar to what the network was trained on"
+    assert "the last, layer4, tells most" in found.evidence
+
+
+def test_ties_are_named_and_the_cheapest_of_them_comes_first() -> None:
+    losses = np.linspace(0, 2, 100).astype(np.float32)
+    wobble = np.where(np.arange(100) % 2, 0.3, -0.3).astype(np.float32)
+    heads = [
+        Candidate("best", "", made_probe("a", losses), 60),
+        Candidate("tied", "", made_probe("b", losses + 0.01 + wobble), 5),
+        Candidate("worse", "", made_probe("c", losses + 0.5), 1),
+    ]
+    ranked = situation.ranked(heads)
+    assert [one.name for one in ranked] == ["tied", "best", "worse"]
+    assert [one.tied for one in ranked] == [True, True, False]
+    partial = Candidate("partial", "", None, 100)
+    similar, different = (situation.Situation(large=False, different=one, evidence="") for one in (False, True))
+    assert situation.recommended(similar, ranked, {"partial": partial}).name == "tied"
+    assert situation.recommended(different, ranked, {"partial": partial}).name == "partial"
+
+
+def test_flipped_labels_are_the_first_suspects() -> None:
+    table, labels = clusters(600, 4, 30, apart=1.2, seed=3)
+    random = np.random.default_rng(4)
+    flipped = random.choice(600, 30, replace=False)
+    wrong = labels.copy()
+    wrong[flipped] = (labels[flipped] + random.integers(1, 4, 30)) % 4
+    found = suspects.wrong_labels(probes.probe("all", [table], wrong, 0).probabilities, wrong)
+    first = found[:30]
+    assert len({one.picture for one in first} & set(flipped.tolist())) >= 27
+    assert sum(one.other == labels[one.picture] for one in first if one.picture in flipped) >= 27
+    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+
+
+def test_nearest_is_what_comparing_all_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suspects, "ROWS", 7)
+    rows = np.random.default_rng(6).normal(size=(50, 5)).astype(np.float32)
+    positions, cosines = suspects.nearest(rows, 4)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    similar = unit @ unit.T - 2 * np.eye(50)
+    assert np.array_equal(positions, np.argsort(-similar, axis=1)[:, :4])
+    np.testing.assert_allclose(cosines, -np.sort(-similar, axis=1)[:, :4], rtol=1e-5)
+    few, _ = suspects.nearest(rows[:3], 10)
+    assert few.shape == (3, 2)
+
+
+def textured(seed: int, side: int = 120) -> Image.Image:
+    noise = np.random.default_rng(seed).integers(0, 256, (side, side), np.uint8)
+    return Image.fromarray(noise).filter(ImageFilter.GaussianBlur(5))
+
+
+def as_square(picture: Image.Image) -> Float:
+    return np.asarray(picture.convert("L").resize((96, 96), Image.Resampling.BILINEAR), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "copy"),
+    [
+        (lambda picture: picture.resize((60, 60)), True),
+        (lambda picture: picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), True),
+        (lambda picture: picture.crop((6, 0, 120, 114)), True),
+        (lambda picture: picture.crop((3, 3, 117, 117)).transpose(Image.Transpose.FLIP_LEFT_RIGHT), True),
+        (lambda picture: picture.point(lambda level: level // 2 + 40), True),
+        (lambda picture: picture.transpose(Image.Transpose.ROTATE_90), False),
+        (lambda picture: textured(99), False),
+    ],
+    ids=["smaller", "mirrored", "cropped", "mirrored and cropped", "fainter", "turned", "another"],
+)
+def test_near_copies_are_told_by_their_pixels(change: object, copy: bool) -> None:
+    for seed in range(3):
+        picture = textured(seed)
+        score = suspects.correlation(as_square(picture), as_square(change(picture)))  # type: ignore[operator]
+        assert (score >= suspects.SAME) == copy, score
+
+
+def test_only_pictures_that_stand_out_are_compared() -> None:
+    cosines = np.array([[0.9, 0.2, 0.1], [0.9, 0.88, 0.87], [0.4, 0.1, 0.0]], np.float32)
+    positions = np.array([[1, 2, 3], [0, 2, 3], [3, 1, 0]])
+    assert suspects.pairs_alike(positions, cosines) == [(0, 1)]
+    assert suspects.copies([], iter([])) == []
+
+
+def test_outliers_are_far_from_their_neighbours() -> None:
+    random = np.random.default_rng(7)
+    centre = random.normal(size=40)
+    rows = (centre + 0.3 * random.normal(size=(100, 40))).astype(np.float32)
+    rows[17] = -centre
+    _, cosines = suspects.nearest(rows, suspects.NEIGHBOURS)
+    assert [one.picture for one in suspects.outliers(cosines)] == [17]
+
+
+def test_what_a_strategy_takes() -> None:
+    strategies = load_params(ROOT / "params.yaml").strategies
+    speeds = costs.Speeds(0.01, {"pixels": 0.01, "layer3": 0.004, "avgpool": 0.0})
+    assert costs.cost(strategies["linear"], 400, speeds, head=3.0) == 3.0
+    finetune = strategies["finetune"]
+    once = replace_epochs(finetune, 1)
+    assert costs.cost(once, 400, speeds, head=3.0) == pytest.approx(400 * 0.03 + 3)
+    partial = replace_epochs(strategies["partial"], 2)
+    stored = 4 * 400 * 0.01  # four views
+    assert costs.cost(partial, 400, speeds, head=3.0) == pytest.approx(stored + 2 * 400 * 0.012 + 3)
+    tutorial = replace_epochs(strategies["tutorial"], 10)  # the whole network in every epoch, and no fitted head
+    assert costs.cost(tutorial, 400, speeds, head=3.0) == pytest.approx(10 * 400 * 0.01)
+
+
+def replace_epochs(strategy: LbfgsHead | GradientDescent, epochs: int) -> LbfgsHead | GradientDescent:
+    return strategy.model_copy(update={"epochs": epochs, "learning_rate": [0.001]})
+
+
+def test_whether_more_pictures_would_help() -> None:
+    from tools.advise.__main__ import would_more_help
+
+    random = np.random.default_rng(8)
+    losses = random.exponential(size=400).astype(np.float32)
+    whole = made_probe("1/1", losses)
+    assert would_more_help([made_probe("1/2", losses[:200] + 1), whole]).startswith("more would help")
+    assert would_more_help([replace(whole, name="1/2"), whole]).startswith("no clear gain")
