@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.dataset.archive import Archive, Member, check_distinct
+from stages.dataset.fixes import DROP, Fixes
 from stages.dataset.layout import SPLITS, Layout, Place, choose, matches, read_layout
 from stages.dataset.splitting import choose_val
 from stages.dataset.suffixes import ARCHIVES, TABLES, picture_like
@@ -96,8 +97,9 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
         members = {member.path: member for member in zipped.members}
         pictures = [Picture(members[path], place, place.split) for path, place in layout.places.items()]
         zipped.check_sizes(picture.member for picture in pictures)
-        check_distinct(PurePosixPath(p.place.split, p.place.label, p.place.name) for p in pictures)
+        _check_places(pictures)
         _extract(zipped, pictures, incoming)
+        layout = _fix(pictures, layout, Fixes(Path(data.fixes)), incoming)
         left_out |= {picture.member.path: picture.problem for picture in pictures if picture.problem}
 
         usable = [picture for picture in pictures if not picture.problem]
@@ -236,6 +238,35 @@ def _extract(zipped: Archive, pictures: Sequence[Picture], folder: Path) -> None
             picture = pictures[numbers[member]]
             picture.sha256, picture.extent, picture.problem = digest, extent, reason or ""
             update(1)
+
+
+def _check_places(pictures: Sequence[Picture]) -> None:
+    check_distinct(PurePosixPath(one.place.split, one.place.label, one.place.name) for one in pictures)
+
+
+def _fix(pictures: Sequence[Picture], layout: Layout, fixes: Fixes, folder: Path) -> Layout:
+    """Give pictures the class that data.fixes says, or leave them out; return the layout with what is to be said."""
+    fixes.check({picture.place.label for picture in pictures})
+    taken = {picture.place for picture in pictures}
+    n_moved = 0
+    for number, picture in enumerate(pictures):
+        place = picture.place
+        label = fixes.of(picture.member.path, place.split, place.label, place.name, picture.sha256)
+        if label is None or label == place.label or picture.problem:
+            continue
+        if label == DROP:
+            picture.problem = "excluded by data.fixes"
+            (folder / str(number)).unlink()
+            continue
+        n_moved += 1
+        picture.place = replace(place, label=label)
+        if picture.place in taken:  # another of that name is there already
+            picture.place = replace(picture.place, name=PurePosixPath(place.label, place.name))
+        taken.add(picture.place)
+    if n_moved:
+        _check_places(pictures)
+    notes = [f"{n_moved} pictures have another class by data.fixes"] if n_moved else []
+    return replace(layout, notes=[*layout.notes, *notes, *([fixes.note] if fixes.note else [])])
 
 
 def _check_classes(pictures: Sequence[Picture], usable: Sequence[Picture]) -> None:

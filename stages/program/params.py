@@ -127,6 +127,7 @@ class Data(Block):
     exclude: Patterns
     splits: SplitFolders | None
     labels: Labels | None
+    fixes: Text
     val_fraction: Share
     val_seed: Seed
     shard_above: Annotated[int, Field(ge=0, le=10**12)]

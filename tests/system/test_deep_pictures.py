@@ -65,6 +65,7 @@ def test_classes_that_differ_in_their_levels_alone(
 ) -> None:
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
     Path("data/raw").mkdir(parents=True)
+    Path("data/fixes.csv").write_text("picture,class\n")
     deep_set(Path("data/raw/dataset"), kind, convert)
     unzip.main()
     data = json.loads(Path("metrics/data.json").read_text())
@@ -98,6 +99,7 @@ def test_classes_that_differ_in_their_levels_alone(
 def test_training_on_pixels_and_a_set_of_two_depths(in_tmp_path: Path) -> None:
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
     Path("data/raw").mkdir(parents=True)
+    Path("data/fixes.csv").write_text("picture,class\n")
     path = deep_set(Path("data/raw/dataset"), "PNG", lambda grey: grey.astype(np.uint16))
     with ZipFile(path, "a") as file:
         for split, name in (("train", "plain.png"), ("val", "white.png")):
@@ -118,6 +120,8 @@ def test_training_on_pixels_and_a_set_of_two_depths(in_tmp_path: Path) -> None:
 
 
 def test_a_set_of_8_bits_says_nothing_of_levels(in_tmp_path: Path) -> None:
+    Path("data").mkdir()
+    Path("data/fixes.csv").write_text("picture,class\n")
     summary = unzip.unzip(
         write_zip(Path("set.zip"), train=2, val=1), Path("images"), load_params(ROOT / "params.yaml").data
     )
