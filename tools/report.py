@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import base64
+import csv
 import json
 import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,7 +30,7 @@ from tools.confusion import confused, draw_matrix
 from tools.model_card import cell, flatten
 from tools.up_to_date import check_up_to_date, dvc, output
 
-ADVICE = Path("metrics/advice.json")
+ADVICE, SUSPECTS = Path("metrics/advice.json"), Path("metrics/suspects.csv")
 ROWS = 2000  # at most, of the table of predictions
 FEW = 25  # classes, up to which each has its cells and its curves in the plots
 CURVES = 10  # classes with curves where there are more
@@ -79,7 +81,7 @@ def write(content: Mapping[str, Any], folder: Path) -> list[Path]:
         loader=jinja2.PackageLoader("tools", "."), autoescape=lambda name: bool(name and "html" in name),
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    environment.filters |= {"number": number, "cell": cell}
+    environment.filters |= {"number": number, "cell": cell, "csv_cell": csv_cell}
     written = []
     for template, name in (("report.html.j2", "index.html"), ("report.md.j2", "report.md")):
         with replacing(folder / name) as temporary:
@@ -194,7 +196,9 @@ def advice() -> dict[str, Any] | None:
     except (InputError, OSError, KeyError):
         return None
     words = "Pictures to look at; metrics/suspects.csv names them and says why"
-    return content | {"plots": drawn, "sheet": Picture("Pictures to look at", words, uri, uri)}
+    with SUSPECTS.open(encoding="utf-8", newline="") as file:
+        rows = [*islice(csv.DictReader(file), ROWS)]
+    return content | {"plots": drawn, "sheet": Picture("Pictures to look at", words, uri, uri), "rows": rows}
 
 
 def draw_advice(spec: dict[str, Any]) -> Picture:
@@ -294,6 +298,11 @@ def describe_plot(title: str, spec: Mapping[str, Any]) -> str:
 def data_uri(kind: str, content: bytes) -> str:
     """Return content as a data URI."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def csv_cell(text: str) -> str:
+    """Return text as a cell of a CSV."""
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text
 
 
 def number(value: object) -> str:

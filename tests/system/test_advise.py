@@ -63,6 +63,10 @@ def test_advice(copied: Checkout, tmp_path: Path) -> None:
     page = (copied.folder / "report/index.html").read_text()
     assert '<section id="advice"' in page
     assert advice["recommended"]["command"] in page
+    (fix,) = re.findall(r'data-fix="([0-9a-f]{64},lines)"', page)
+    (copied.folder / "data/fixes.csv").write_text(f"picture,class\n{fix}\n")
+    assert "; 1 computed" not in copied.dvc("repro", "features")
+    assert copied.json("metrics/data.json")["train"]["classes"] == {"dots": 13, "lines": 13}
     copied.set(data__val_seed=1, data__val_fraction=0.5, data__exclude=["d.png"])
     copied.dvc("repro")
     copied.tool("report")
