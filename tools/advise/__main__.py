@@ -75,6 +75,7 @@ def main() -> None:
         "situation": found.name,
         "evidence": found.evidence,
         "recommended": described(best),
+        "expected": scored(curve[-1]) | {"name": "linear"},  # on all pictures that are looked at
         "strategies": [described(one) for one in (*candidates, *trained.values())],
         "depths": [scored(one) for one in depths],
         "learning_curve": [scored(one) | {"pictures": len(one.losses)} for one in curve],
@@ -351,6 +352,7 @@ def print_advice(content: dict[str, Any]) -> None:
             f"{shown(one, 'accuracy')}   {shown(one, 'loss')}" if "loss" in one else f"{'known once it is trained':<33}"
         )
         print(f"  {one['name']:<20} {known}   {one['seconds']:7.0f}{'  tied with the best' if one.get('tied') else ''}")
+    print(f"expect:   {shown(content['expected'], 'accuracy')} of linear, on all pictures")
     print(f"pictures: {content['more_pictures']}")
     odd = content["suspects"]
     print(
