@@ -49,7 +49,7 @@ def main() -> None:
     card = Card(
         name,
         module_names(network, name),
-        preprocessing(name, block.weights),
+        preprocessing(name, block.weights).fitted(block.fit),
         source["init"],
         sha256=source.get("sha256"),
         weights=source.get("weights"),

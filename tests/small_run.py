@@ -19,18 +19,20 @@ from tests.conftest import ROOT, index_images
 ONCE = {"epochs": 1, "holdout": 0.25, "batch_size": 9, "learning_rate": 1e-4, "patience": None}
 
 
-def run(strategy: str, block: Mapping[str, Any], name: str = "resnet18", precision: str = "float32") -> Card:
+def run(
+    strategy: str, block: Mapping[str, Any], name: str = "resnet18", precision: str = "float32", fit: str = "crop"
+) -> Card:
     """Run the stages weights, features and train with a strategy's block, in this process; return the model's card."""
-    write_params(strategy, block, name, precision)
+    write_params(strategy, block, name, precision, fit)
     encode()
     train.main()
     return Card.read(Path("data/model"))
 
 
-def write_params(strategy: str, block: Mapping[str, Any], name: str, precision: str) -> None:
+def write_params(strategy: str, block: Mapping[str, Any], name: str, precision: str, fit: str = "crop") -> None:
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     content |= {"strategy": strategy, "precision": precision}
-    content["backbone"]["name"] = name
+    content["backbone"] |= {"name": name, "fit": fit}
     content["backbone"]["weights"] = "random:7"
     content["features"]["views"]["count"] = 2
     content["strategies"][strategy] |= block
@@ -54,7 +56,8 @@ def draw_weights() -> Card:
     """Run the stage weights; return its card, with small pictures."""
     weights.main()
     card = Card.read(Path("data/weights"))
-    small = replace(card.preprocessing, resize=72, crop=64)  # pictures of that size cost little
+    small = replace(card.preprocessing, resize=72, crop=64, fit="crop")  # pictures of that size cost little
+    small = small.fitted(card.preprocessing.fit)
     card = replace(card, preprocessing=small)
     card.write(Path("data/weights"))
     liven(Path("data/weights/weights.safetensors"), card)

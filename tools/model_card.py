@@ -81,10 +81,13 @@ def _input(preprocessing: Preprocessing) -> str:
         if levels
         else ""
     )
-    return (
-        f"RGB, the shorter side resized to {side} pixels ({preprocessing.interpolation}), of it the central "
-        f"{crop} x {crop} pixels, values in [0, 1] less {mean}, divided by {std}.{deep}"
-    )
+    how = {
+        "crop": f"the shorter side resized to {side} pixels ({preprocessing.interpolation}), of it the central "
+        f"{crop} x {crop} pixels",
+        "squash": f"both sides resized to {side} pixels ({preprocessing.interpolation})",
+        "pad": f"the longer side resized to {side} pixels ({preprocessing.interpolation}), on the mean colour",
+    }
+    return f"RGB, {how[preprocessing.fit]}, values in [0, 1] less {mean}, divided by {std}.{deep}"
 
 
 def _data(data: dict[str, Any]) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
@@ -35,7 +35,9 @@ class Preprocessing:
 
     `resize` is the shorter side after resizing and `crop` the side of the central square the network sees,
     both in pixels; `mean` and `std` are those of the RGB channels, of values in [0, 1]. `levels` are those of the deep
-    pictures of the set that the network was trained on; None: it had none.
+    pictures of the set that the network was trained on; None: it had none. `fit` says what becomes of a picture that is
+    no square: "crop" takes the centre, "squash" and "pad" all of it, with both sides resized to `resize`, or the longer
+    one and bars of the mean colour beside it.
     """
 
     resize: int
@@ -44,11 +46,18 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     levels: Levels | None = None
+    fit: Literal["crop", "squash", "pad"] = "crop"
 
     def as_dict(self) -> dict[str, Any]:
         """Return all that is known, by name."""
         known = {name: value for name, value in asdict(self).items() if value is not None}
+        if self.fit == "crop":
+            del known["fit"]
         return known | ({"levels": self.levels.as_dict()} if self.levels else {})
+
+    def fitted(self, fit: Literal["crop", "squash", "pad"]) -> Preprocessing:
+        """Return it with another `fit`: what is shown whole is shown in the size that the network sees."""
+        return self if fit == "crop" else replace(self, resize=self.crop, fit=fit)
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))

@@ -84,9 +84,9 @@ def examine(file: File) -> tuple[str | None, Extent | None]:
 
 
 def square(file: File, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Decode a picture and return its central square, (resize, resize, 3) RGB.
+    """Decode a picture and return a square of it, (resize, resize, 3) RGB: its centre, or all of it, as `fit` says.
 
-    The pixels are, to one grey level, those of resizing the shorter side to `resize` and cropping the centre, without
+    The centre's pixels are, to one grey level, those of resizing the shorter side to `resize` and cropping, without
     computing the rest. A JPEG is decoded at the smallest scale that is still at least twice the target. Levels of more
     than 8 bits are scaled from the set's black and white, or from the picture's own where the set has none.
 
@@ -97,20 +97,42 @@ def square(file: File, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     side = preprocessing.resize
     try:
         with _upright(file, 2 * side) as picture, closing(_rgb(picture, preprocessing.levels)) as upright:
-            return np.asarray(_central_square(upright, side, preprocessing.interpolation))
+            return np.asarray(FITS[preprocessing.fit](upright, preprocessing))
     except InputError as error:
         raise InputError(f"{file if isinstance(file, Path) else file.name}: {error}") from None
 
 
-def _central_square(upright: Image.Image, side: int, interpolation: str) -> Image.Image:
-    width, height = upright.size
+def _central_square(upright: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    (width, height), side = upright.size, preprocessing.resize
     # The size and the corner that torchvision's Resize and CenterCrop give, then the crop's box in the original.
     shorter = min(width, height)
     resized_width, resized_height = int(side * width / shorter), int(side * height / shorter)
     left, top = round((resized_width - side) / 2), round((resized_height - side) / 2)
     scale_x, scale_y = width / resized_width, height / resized_height
     box = (left * scale_x, top * scale_y, min((left + side) * scale_x, width), min((top + side) * scale_y, height))
-    return upright.resize((side, side), Image.Resampling[interpolation.upper()], box=box)
+    return upright.resize((side, side), _resampling(preprocessing), box=box)
+
+
+def _squashed(upright: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    return upright.resize((preprocessing.resize, preprocessing.resize), _resampling(preprocessing))
+
+
+def _padded(upright: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    side = preprocessing.resize
+    scale = side / max(upright.size)
+    width, height = (min(side, max(1, round(length * scale))) for length in upright.size)
+    ground = tuple(round(255 * mean) for mean in preprocessing.mean)
+    padded = Image.new("RGB", (side, side), ground)
+    resized = upright.resize((width, height), _resampling(preprocessing))
+    padded.paste(resized, ((side - width) // 2, (side - height) // 2))
+    return padded
+
+
+def _resampling(preprocessing: Preprocessing) -> Image.Resampling:
+    return Image.Resampling[preprocessing.interpolation.upper()]
+
+
+FITS = {"crop": _central_square, "squash": _squashed, "pad": _padded}
 
 
 @contextmanager

@@ -141,6 +141,7 @@ class Backbone(Block):
     name: str
     weights: Sources
     sha256: Sha256 | None
+    fit: Literal["crop", "squash", "pad"]
 
 
 class Augment(Block):

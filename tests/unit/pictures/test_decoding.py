@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, TiffImagePlugin
+from pydantic import TypeAdapter, ValidationError
 from torchvision.transforms import v2
 
 from stages.files.card import Levels, Preprocessing
@@ -433,3 +434,27 @@ def test_squares_come_in_order_and_in_batches(tmp_path: Path) -> None:
     assert [len(batch) for batch in batches] == [4, 4, 3]
     one_by_one = np.stack([decoding.square(path, PREPROCESSING) for path in paths])
     assert np.array_equal(np.concatenate(batches), one_by_one)
+
+
+def test_the_whole_picture_squashed_or_padded(tmp_path: Path) -> None:
+    picture = smooth(300, 200)
+    picture.save(tmp_path / "wide.png")
+    picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "high.png")
+    whole = PREPROCESSING.fitted("squash")
+    assert (whole.resize, whole.crop, whole.fit) == (224, 224, "squash")
+    expected = v2.functional.resize(picture, [224, 224])
+    difference = decoding.square(tmp_path / "wide.png", whole).astype(int) - np.asarray(expected)
+    assert np.abs(difference).max() <= 1
+    padded = PREPROCESSING.fitted("pad")
+    square = decoding.square(tmp_path / "wide.png", padded)
+    resized = np.asarray(v2.functional.resize(picture, [149, 224])).astype(int)
+    assert np.abs(square[37:186].astype(int) - resized).max() <= 1
+    bars = np.concatenate([square[:37], square[186:]])
+    assert (bars == [round(255 * mean) for mean in PREPROCESSING.mean]).all()
+    high = decoding.square(tmp_path / "high.png", padded)
+    assert np.abs(high.astype(int) - np.rot90(square).astype(int)).max() <= 1
+    assert PREPROCESSING.fitted("crop") == PREPROCESSING
+    assert "fit" not in PREPROCESSING.as_dict()
+    assert padded.as_dict()["fit"] == "pad"
+    with pytest.raises(ValidationError, match=r"'crop', 'squash' or 'pad'"):
+        TypeAdapter(Preprocessing).validate_python(padded.as_dict() | {"fit": "stretch"})
