@@ -93,7 +93,7 @@ def test_rows_for_no_picture_are_named(tmp_path: Path, pictures: Path) -> None:
     [
         (
             "picture,class\ndots/1.png,line\n",
-            "the class 'line', which the set does not have; did you mean 'lines'? it takes",
+            "the class 'line', which the set does not have; did you mean 'lines'\\? it takes",
         ),
         ("picture\ndots/1.png\n", "names the columns picture; it takes picture and class"),
         ("", "names the columns ; it takes picture and class"),
