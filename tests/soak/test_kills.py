@@ -25,7 +25,7 @@ import pytest
 from tests.conftest import SOAK, STAGES, TOLD, Checkout, check_cache, contents, first_run
 from tests.system.processes import stage_processes
 
-KILLS = int(os.environ.get("SOAK_KILLS", "5"))
+KILLS = int(os.environ.get("SOAK_KILLS", "3"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
 START = "dvc's start"
 OUTPUTS = {

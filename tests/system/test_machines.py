@@ -37,6 +37,7 @@ def everything(checkout: Checkout) -> dict[str, str]:
     return contents(checkout.folder, "data", "metrics")
 
 
+@takes_long
 @pytest.mark.parametrize("home", [None, "/proc/home"] if SOAK else ["/proc/home"])
 def test_two_dvc_at_once_on_one_core_with_two_gigabytes_and_no_home(
     checkout: Checkout, finished: Checkout, pictures: Path, weights: Path, home: str | None
@@ -63,7 +64,8 @@ def test_two_dvc_at_once_on_one_core_with_two_gigabytes_and_no_home(
     assert everything(checkout) == everything(finished)
 
 
-@pytest.mark.parametrize("kilobytes", [600_000, 1_200_000])  # too little for PyTorch, and for the arithmetic
+# Too little for PyTorch, and for the arithmetic.
+@pytest.mark.parametrize("kilobytes", [600_000, pytest.param(1_200_000, marks=takes_long)])
 def test_too_little_memory(pixels: Checkout, tmp_path: Path, kilobytes: int) -> None:
     copied = pixels.copy(tmp_path / "copy")
     before = contents(copied.folder, "data")

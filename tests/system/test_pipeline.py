@@ -74,6 +74,7 @@ def test_from_a_zip_to_metrics_and_back(finished: Checkout, copied: Checkout) ->
     assert checkout.tracked() == linear
 
 
+@takes_long
 def test_pretrain_share_the_model_and_start_from_it(
     copied: Checkout, checkout: Checkout, weights: Path, tmp_path: Path
 ) -> None:
@@ -111,6 +112,7 @@ def test_ten_heads_on_the_features_of_one_pass(copied: Checkout) -> None:
         assert again in (["train"], ["train", "evaluate"]), change
 
 
+@takes_long
 def test_another_strategy_on_what_one_pass_has_stored(copied: Checkout) -> None:
     copied.commit("finished")
     linear = copied.tracked()

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from stages.program.running import run
-from tests.conftest import ROOT, Checkout, draw
+from tests.conftest import ROOT, Checkout, draw, takes_long
 from tools.predict import Prediction, Unreadable, main, predict
 
 Typed = Callable[..., tuple[int, list[str], list[str]]]  # gives the exit code, standard output, standard error
@@ -105,6 +105,7 @@ def test_without_a_model_a_sentence(folder: Path, typed_here: Typed) -> None:
     assert typed_here("a.jpg", model=Path("data/model")) == (1, [], [sentence])
 
 
+@takes_long
 def test_a_stream_without_an_end_is_taken_as_it_comes(finished: Checkout, folder: Path) -> None:
     threads = active_count()
     stream = predict(repeat(folder / "a.jpg"), finished.folder / "data/model")

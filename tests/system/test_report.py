@@ -26,7 +26,7 @@ from stages.evaluation.plots import write_plots
 from stages.files.json_files import write_json
 from stages.files.predictions import Prediction, read_predictions, write_predictions
 from stages.program.params import read_params
-from tests.conftest import Checkout, built_checkout, contents
+from tests.conftest import Checkout, built_checkout, contents, takes_long
 from tools import report
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def pretend(folder: Path, n_classes: int, per_class: int) -> list[str]:
     return classes
 
 
+@takes_long
 def test_a_thousand_classes(copied: Checkout) -> None:
     need_report()
     classes = pretend(copied.folder, 1000, 3)

@@ -88,6 +88,7 @@ def test_stored_inputs_are_the_same_to_the_bit(checkout: Checkout, many: Path, w
     assert file.read_bytes() == one
 
 
+@takes_long
 def test_every_layer_and_a_killed_process_ends_the_job_with_a_sentence(pixels: Checkout, tmp_path: Path) -> None:
     copied = pixels.copy(tmp_path / "copy")
     copied.set(strategies__finetune__epochs=1)

@@ -25,7 +25,7 @@ from stages.model import catalogue
 from stages.pictures import decoding
 from stages.pictures.levels import Extent
 from stages.program.errors import InputError
-from tests.conftest import ROOT, draw, smooth
+from tests.conftest import ROOT, draw, smooth, takes_long
 
 SMALL = Preprocessing(resize=32, crop=28, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
 RED, GREEN, BLUE, WHITE, GREY = (230, 20, 20), (20, 200, 40), (30, 40, 220), (255, 255, 255), (128, 128, 128)
@@ -374,6 +374,7 @@ print((peak() - before) // 1024)
 """
 
 
+@takes_long
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_pictures_of_50_megapixels_are_decoded_one_at_a_time(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(4)]

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, takes_long
 from tests.small_run import ONCE, run
 
 CODE = f"""if True:
@@ -39,6 +39,7 @@ CODE = f"""if True:
 """
 
 
+@takes_long
 def test_training_does_without_it_and_gives_the_same_bytes(drawn_images: Path) -> None:
     run("partial", ONCE | {"freeze": "layer11", "solver": "adamw"}, "mobilenet_v3_small")
     subprocess.run([sys.executable, "-c", CODE], cwd=drawn_images, check=True)
