@@ -5,9 +5,13 @@ They lie in data/inputs, which is no output of a stage: whatever is not there, o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from stages.files.card import Card
 from stages.files.json_files import read_json, write_json
@@ -54,7 +58,7 @@ def stored_inputs(
     if not _is_stored(key):
         pictures = PictureSplit(Path("data/images/train"))
         split = Split(pictures, features.labels, views.count if views else 1)
-        with ranks.replacing(INPUTS) as target:
+        with ranks.replacing(INPUTS) as target, threads_as_before():
             store(
                 {"train": split},
                 [NAME],
@@ -69,6 +73,16 @@ def stored_inputs(
                 write_json(target / "key.json", key)
         ranks.barrier()  # until rank 0 has given the folder its name
     return StoredSplit(INPUTS / "train")
+
+
+@contextmanager
+def threads_as_before() -> Iterator[None]:
+    """Give PyTorch its threads back, of which an encoder leaves one: last digits of what is trained depend on them."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _is_stored(key: dict[str, Any]) -> bool:

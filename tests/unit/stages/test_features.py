@@ -17,7 +17,7 @@ import yaml
 from stages import features, train
 from stages.files.stored_split import StoredSplit
 from tests.conftest import SOAK, contents, draw, index_images
-from tests.small_run import ONCE, prepare, run
+from tests.small_run import ONCE, encode, prepare, run, write_params
 
 ROWS, IMAGES = Path("data/rows"), Path("data/images")
 
@@ -149,6 +149,18 @@ def test_inputs_of_a_training(drawn_images: Path, capsys: pytest.CaptureFixture[
     for folder in (ROWS, Path("data/inputs")):
         shutil.rmtree(folder)
     assert computed() == [24]
+
+
+def test_a_training_that_stores_its_inputs_is_one_that_finds_them(drawn_images: Path) -> None:
+    write_params("partial", {**ONCE, "epochs": 2}, "mobilenet_v3_small", "float32")
+    encode()
+    torch.set_num_threads(2)
+    train.main()
+    assert torch.get_num_threads() == 2
+    before = contents(drawn_images, "data/model", "metrics")
+    shutil.rmtree("data/model")
+    train.main()
+    assert contents(drawn_images, "data/model", "metrics") == before
     assert contents(drawn_images, "data/model") == before
     stored = StoredSplit(Path("data/inputs/train"))
     assert np.array_equal(stored.contents, StoredSplit(Path("data/features/train")).contents)
