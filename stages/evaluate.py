@@ -32,7 +32,7 @@ def main() -> None:
     if card.cut and launched(params.launch, "evaluate"):
         return
     split = StoredSplit(Path("data/features/val"))
-    with join_process_group() as ranks:
+    with join_process_group(params.device) as ranks:
         logits = compute_logits(params, card, split, ranks)
     if ranks.rank:
         return

@@ -37,7 +37,7 @@ def main() -> None:
         views={"seed": seed, **views.model_dump()}, classes=classes,
     )  # fmt: skip
     layers = [name for name in card.layers if name != "head"]
-    with join_process_group() as ranks, ranks.replacing(Path("data/features")) as target:
+    with join_process_group(params.device) as ranks, ranks.replacing(Path("data/features")) as target:
         splits = {}
         for split, n_views in (("train", views.count), ("val", 1)):
             pictures = images[split]

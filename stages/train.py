@@ -64,7 +64,7 @@ def main() -> None:
     else:
         if launched(params.launch, "train"):
             return
-        with join_process_group() as ranks, live_curves() if ranks.rank == 0 else nullcontext() as live:
+        with join_process_group(params.device) as ranks, live_curves() if ranks.rank == 0 else nullcontext() as live:
             trained, card = train_layers(params, strategy, features, card, ranks=ranks, live=live)
         if ranks.rank:
             return

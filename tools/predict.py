@@ -165,7 +165,7 @@ def predict(
         if squares:
             with torch.inference_mode(), autocast(device, card.precision):
                 logits = whole(evaluation_view(send(np.stack(squares), device), card.preprocessing))
-                rows = iter(torch.softmax(logits.double(), dim=1).tolist())
+                rows = iter(torch.softmax(logits.float().cpu().double(), dim=1).tolist())
         for path, square in batch:
             if isinstance(square, str):
                 yield Unreadable(path, square)

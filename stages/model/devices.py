@@ -19,10 +19,12 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device that `device` in params.yaml names, and make its arithmetic deterministic.
+    """Return the device that `device` in params.yaml names, and make its arithmetic deterministic, and float32 float32.
+
+    A GPU is returned with its number: what runs in threads would take "cuda" for the first one, whichever is meant.
 
     Raises:
-        InputError: there is no such device here.
+        InputError: there is no such device here, or all processes of a launch would share one.
 
     """
     keep_freed_memory()
@@ -30,13 +32,21 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise InputError(f"device is {name}, but PyTorch finds no CUDA device here; use auto or cpu")
-    device = torch.device("cuda" if name == "auto" else name)
-    if (device.index or 0) >= torch.cuda.device_count():
+    index = torch.device(name).index if name != "auto" else None
+    if index is None:
+        index = torch.cuda.current_device()  # of the process, where torchrun started several
+    elif index >= torch.cuda.device_count():
         raise InputError(f"device is {name}, but there are {torch.cuda.device_count()} CUDA devices, from cuda:0")
+    elif int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+        raise InputError(f"device is {name}, which the processes of launch would all share; set it to cuda")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    # What torch.use_deterministic_algorithms does, which imports the compiler to tell it, too: one or two seconds.
+    torch.set_deterministic_debug_mode("warn")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it here
     torch.backends.cudnn.benchmark = False
-    return device
+    torch.backends.cudnn.allow_tf32 = False  # by default convolutions multiply 10 bits of float32's 23
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return torch.device("cuda", index)
 
 
 def keep_freed_memory() -> None:

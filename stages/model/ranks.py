@@ -83,11 +83,15 @@ class Ranks:
 
 
 @contextmanager
-def join_process_group() -> Iterator[Ranks]:
+def join_process_group(device: str) -> Iterator[Ranks]:
     """Join the process group of a torchrun, and leave it after the block; without torchrun there is one rank.
 
+    Args:
+        device: as in params.yaml. On GPUs each process of a machine has one of its own.
+
     Raises:
-        InputError: WORLD_SIZE is set by something else, or the connection to another rank broke off.
+        InputError: WORLD_SIZE is set by something else, there are fewer GPUs than processes, or the connection to
+            another rank broke off.
 
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
@@ -98,10 +102,11 @@ def join_process_group() -> Iterator[Ranks]:
     from torch import distributed
 
     torch.set_num_threads(cores())
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    if on_gpu:
+        _take_a_gpu(device)
     try:
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
     except ValueError as error:
         raise InputError(f"WORLD_SIZE is set, but not by torchrun: {error}; unset it, and set launch") from None
     ranks = Ranks(distributed.get_rank(), distributed.get_world_size())
@@ -114,3 +119,17 @@ def join_process_group() -> Iterator[Ranks]:
         if isinstance(error, distributed.DistError) or "gloo" in str(error):
             raise InputError("the connection to another of the processes broke off") from None
         raise
+
+
+def _take_a_gpu(device: str) -> None:
+    """Make the GPU of this process's number on its machine the one that "cuda" means."""
+    import torch
+
+    rank, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if rank >= there:
+        processes = os.environ.get("LOCAL_WORLD_SIZE", "several")
+        raise InputError(
+            f"device is {device}, and launch starts {processes} processes on a machine with {there} CUDA devices; "
+            "start one for each, or set device to cpu"
+        )
+    torch.cuda.set_device(rank)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -49,7 +50,9 @@ def training_view(
         float32 (n, 3, crop, crop), channels-last in memory, on the device of `squares`.
 
     """
-    theta = torch.from_numpy(np.stack([_affine(augment, draw) for draw in draws])).to(squares.device)
+    theta = torch.from_numpy(np.stack([_affine(augment, draw) for draw in draws]))
+    if squares.device.type == "cuda":
+        theta = theta.pin_memory().to(squares.device, non_blocking=True)
     pixels = squares.permute(0, 3, 1, 2).float()
     sampled = F.grid_sample(pixels, _grid(theta, preprocessing.crop), padding_mode="reflection", align_corners=False)
     return _normalise(sampled, preprocessing)
@@ -115,7 +118,13 @@ def _affine(augment: Augment, draw: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _normalise(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    mean = torch.tensor(preprocessing.mean, device=pixels.device).view(1, 3, 1, 1)
-    std = torch.tensor(preprocessing.std, device=pixels.device).view(1, 3, 1, 1)
+    mean, std = _levels(preprocessing.mean, preprocessing.std, pixels.device)
     # In place where autograd does not watch: `pixels` is always a fresh copy here.
     return pixels.sub_(mean * 255).div_(std * 255).contiguous(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=8)
+def _levels(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return both on a device, (1, 3, 1, 1), copied once: a GPU would have to be waited for each time."""
+    with torch.inference_mode(mode=False):  # they are used in training, too
+        return torch.tensor(mean, device=device).view(1, 3, 1, 1), torch.tensor(std, device=device).view(1, 3, 1, 1)

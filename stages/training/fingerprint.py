@@ -24,12 +24,20 @@ def fingerprint(params: Params, split: StoredSplit, card: Card, ranks: Ranks) ->
     Of the inputs, which may be hundreds of gigabytes, the size and the time of change have to do.
     """
     inputs = Path("data/inputs/train/inputs.npy").stat()
+    device = choose_device(params.device)
+    if device.type == "cpu":
+        arithmetic: dict[str, Any] = {"number of threads": torch.get_num_threads()}
+    else:  # its last digits come from the card and its libraries
+        cudnn: Any = torch.backends.cudnn
+        arithmetic = {
+            "GPU": torch.cuda.get_device_name(device), "CUDA": torch.version.cuda, "cuDNN": cudnn.version()
+        }  # fmt: skip
     return {
         "strategy": params.chosen.model_dump(mode="json"),
         "seed": params.seed,
-        "device": choose_device(params.device).type,
+        "device": device.type,
+        **arithmetic,
         "number of processes": ranks.size,
-        "number of threads": torch.get_num_threads(),
         "network": asdict(card),
         "weights": sha256_of(Path("data/weights/weights.safetensors")),
         "pictures": split.digest,

@@ -142,7 +142,7 @@ def test_processes_that_nothing_started_and_arguments_get_a_sentence(
         "-c",
         "from stages.model.ranks import join_process_group\n"
         "from stages.program.running import run\n"
-        "run(join_process_group().__enter__)",
+        "run(join_process_group('auto').__enter__)",
         fails=True,
     )
     assert "WORLD_SIZE is set, but not by torchrun: " in printed

@@ -1,0 +1,156 @@
+"""A machine with two GPUs that do not compute: what is sent where, and what waits for it, is found out without one.
+
+PyTorch's fake tensors have shapes, types and devices, and no numbers. An operation on tensors of different devices
+fails as it would on a GPU; copies between the host and the device are counted, as are tensors of float64 there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import nn
+from torch._subclasses import FakeTensor, FakeTensorMode
+from torch._subclasses import fake_tensor as fakes
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves
+
+FILLED = 0.25  # what a fake tensor is taken for where its numbers are asked for
+
+
+@dataclass
+class Traffic:
+    """What went between the host and the device.
+
+    Attributes:
+        sent: copies to the device that the host waits for: of memory that is not pinned.
+        received: copies to the host.
+        mixed: operations on tensors of both, but for a single number.
+        doubles: operations on the device that give float64.
+        devices: on which anything was computed.
+
+    """
+
+    sent: Counter[str] = field(default_factory=Counter)
+    received: Counter[str] = field(default_factory=Counter)
+    mixed: Counter[str] = field(default_factory=Counter)
+    doubles: Counter[str] = field(default_factory=Counter)
+    devices: set[str] = field(default_factory=set)
+
+
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes down each operation's traffic."""
+
+    def __init__(self, traffic: Traffic, pinned: set[int]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._traffic, self._pinned = traffic, pinned
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        operands = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
+        results = [one for one in tree_leaves(result) if isinstance(one, torch.Tensor)]
+        before, after = ({one.device.type for one in tensors} for tensors in (operands, results))
+        name = str(func)
+        traffic = self._traffic
+        traffic.devices |= {str(one.device) for one in results}
+        if "copy" in name or name.startswith(("aten.to.", "aten.cpu")):  # the latter in inference mode
+            if before == {"cpu"} and "cuda" in after and not {id(one) for one in operands} & self._pinned:
+                traffic.sent[f"{name} {tuple(results[0].shape)}"] += 1
+            if "cuda" in before and "cpu" in after:
+                traffic.received[f"{name} {tuple(results[0].shape)}"] += 1
+        elif len(before) > 1 and any(one.device.type == "cpu" and one.dim() for one in operands):
+            traffic.mixed[name] += 1
+        if any(one.dtype == torch.float64 and one.device.type == "cuda" for one in results):
+            traffic.doubles[name] += 1
+        return result
+
+
+@contextmanager
+def fake_gpu(index: int = 0) -> Iterator[Traffic]:
+    """Have PyTorch believe in two GPUs, of which this process has one, and watch what goes there."""
+    traffic, pinned, kept = Traffic(), set[int](), list[torch.Tensor]()
+
+    def pin_memory(tensor: torch.Tensor, *_: object) -> torch.Tensor:
+        assert tensor.device.type == "cpu"
+        pinned.add(id(tensor))
+        kept.append(tensor)  # so that no other gets its number
+        return tensor
+
+    def numpy(tensor: torch.Tensor, *_: object, **__: object) -> Any:
+        if not isinstance(tensor, FakeTensor):
+            return real_numpy(tensor)
+        if tensor.device.type != "cpu":
+            raise TypeError(f"can't convert {tensor.device} tensor to numpy")
+        return np.full(tuple(tensor.shape), FILLED).astype(str(tensor.dtype).removeprefix("torch."))
+
+    def backward(loss: torch.Tensor, *_: object) -> None:
+        """Give every leaf of the graph a gradient: the engine itself needs a GPU that is there."""
+        nodes, seen = [loss.grad_fn], set[Any]()
+        while nodes:
+            node: Any = nodes.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            if hasattr(node, "variable"):
+                node.variable.grad = torch.zeros_like(node.variable)
+            nodes += [following for following, _ in node.next_functions]
+
+    def filled(real: Any, value: Any) -> Any:
+        return lambda tensor, *rest: value if isinstance(tensor, FakeTensor) else real(tensor, *rest)
+
+    def apply(module: nn.Module, fn: Any, recurse: bool = True) -> nn.Module:
+        """Replace parameters, as fake ones cannot be swapped in place."""
+        with torch.no_grad():
+            replaced: dict[int, nn.Parameter] = {}
+            for one in module.modules():
+                for key, parameter in one._parameters.items():
+                    if parameter is not None:
+                        new = replaced.setdefault(id(parameter), nn.Parameter(fn(parameter), parameter.requires_grad))
+                        one._parameters[key] = new
+                for key, buffer in one._buffers.items():
+                    if buffer is not None:
+                        one._buffers[key] = fn(buffer)
+        return module
+
+    real_numpy = torch.Tensor.numpy
+    cuda: dict[str, Any] = {
+        "is_available": lambda: True, "device_count": lambda: 2, "current_device": lambda: index,
+        "is_bf16_supported": lambda **_: True, "_lazy_init": lambda: None,
+        "get_device_name": lambda *_: "a fake GPU",
+        "get_rng_state": lambda *_: really(torch.zeros)(16, dtype=torch.uint8), "set_rng_state": lambda *_: None,
+    }  # fmt: skip
+    tensor: dict[str, Any] = {
+        "pin_memory": pin_memory, "numpy": numpy, "backward": backward, "tolist": filled(torch.Tensor.tolist, FILLED),
+        "item": filled(torch.Tensor.item, FILLED), "__float__": filled(torch.Tensor.__float__, FILLED),
+        "__bool__": filled(torch.Tensor.__bool__, True),
+    }  # fmt: skip
+    deterministic = torch.get_deterministic_debug_mode()
+    with (
+        patch.multiple(torch.cuda, **cuda),
+        patch.multiple(torch.Tensor, **tensor),
+        patch.object(nn.Module, "_apply", apply),
+        patch.object(fakes, "init_gpu_context", lambda *_: None),
+        patch.object(FakeTensorMode, "avoid_device_init", property(lambda _: True)),
+        FakeTensorMode(allow_non_fake_inputs=True),
+        Watch(traffic, pinned),
+    ):
+        try:
+            yield traffic
+        finally:
+            torch.set_deterministic_debug_mode(deterministic)
+
+
+def really(function: Any) -> Any:
+    """Return a function that is called with real tensors, such as one that reads a file."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with _disable_current_modes():
+            return function(*args, **kwargs)
+
+    return call

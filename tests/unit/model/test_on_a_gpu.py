@@ -1,0 +1,195 @@
+"""What would go to a GPU, and what would come back: on one that does not compute."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stages.files.card import Card
+from stages.files.picture_list import as_contents
+from stages.files.stored_split import StoredSplit
+from stages.model import chain, encoding
+from stages.model.cut import head_depths, stored_layer
+from stages.model.devices import choose_device
+from stages.model.ranks import Ranks, join_process_group
+from stages.pictures import views
+from stages.program.errors import InputError
+from stages.program.params import Augment, GradientDescent, Params, load_params
+from stages.training.gradient_descent import train
+from tests.conftest import ROOT
+from tests.fake_gpu import Traffic, fake_gpu, really
+from tests.small_run import ONCE, prepare, run
+from tools.predict import Prediction, predict
+
+AUGMENT = Augment(min_scale=0.5, flip=0.5, rotation=10)
+CONTENTS = as_contents(f"{number:064x}" for number in range(64))
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Any:
+    levels = views._levels
+    levels.cache_clear()
+    monkeypatch.setattr(chain, "restore", really(chain.restore))
+    monkeypatch.setattr(chain, "restore_backbone", really(chain.restore_backbone))
+    yield
+    levels.cache_clear()
+
+
+@pytest.fixture
+def card(drawn_images: Path) -> Card:
+    prepared = prepare("linear", {}, "mobilenet_v3_small")
+    return replace(prepared, classes=("dots", "lines", "more"), precision="bfloat16")
+
+
+def params(**changes: object) -> Params:
+    return load_params(ROOT / "params.yaml").model_copy(update={"device": "cuda", **changes})
+
+
+def encode(card: Card, precision: str, kind: str, index: int) -> tuple[list[Any], Traffic]:
+    """Send two batches through an encoder, as a thread does, and return what the second one came to."""
+    with fake_gpu(index) as traffic:
+        given = params(precision=precision)
+        if kind == "pooled":
+            encoder = encoding.pooled_encoder(given, card, card.depths, AUGMENT, 0)
+        else:
+            encoder = encoding.map_encoder(given, card, "layer8", AUGMENT)
+        squares = np.zeros((encoder.batches * encoding.BATCH, 72, 72, 3), np.uint8)
+        encoder.encode(squares, CONTENTS, (0, 1, 2))
+        traffic.__init__()  # type: ignore[misc]
+        return encoder.encode(squares, CONTENTS, (0, 1, 2)), traffic
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["pooled", "maps"])
+def test_features_stay_on_their_gpu_and_wait_for_nothing_but_the_results(
+    card: Card, precision: str, kind: str, index: int
+) -> None:
+    arrays, traffic = encode(card, precision, kind, index)
+    assert all(array.shape[:2] == (64, 3) for array in arrays)
+    assert {device for device in traffic.devices if device != "cpu"} == {f"cuda:{index}"}
+    assert not traffic.mixed
+    assert not traffic.doubles
+    assert not traffic.sent, "the host would wait for copies from memory that is not pinned"
+    assert traffic.received.total() == len(arrays)
+
+
+def test_predictions_are_made_doubles_on_the_host(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import save_file
+
+    model = Path("data/model")
+    model.mkdir(parents=True)
+    head = {f"{card.head}.weight": torch.zeros(3, _width(card)), f"{card.head}.bias": torch.zeros(3)}
+    from safetensors.torch import load_file
+
+    save_file(load_file("data/weights/weights.safetensors") | head, model / "model.safetensors")
+    replace(card, depths=()).write(model)
+    monkeypatch.setattr("tools.predict.restore", chain.restore)
+    paths = sorted(Path("data/images/val/dots").iterdir())
+    with fake_gpu() as traffic:
+        found = [*predict(paths, model, "cuda:1")]
+    assert len(found) == len(paths)
+    assert all(isinstance(one, Prediction) for one in found)
+    assert {device for device in traffic.devices if device != "cpu"} == {"cuda:1"}
+    assert not traffic.mixed
+    assert not traffic.doubles
+
+
+def _width(card: Card) -> int:
+    network = chain.build_with_head(replace(card, depths=()), 1)
+    return int(network.get_submodule(card.head).weight.shape[1])  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        lambda: ("stages.model.devices.send", lambda array, _: torch.from_numpy(array)),  # never sent
+        lambda: (
+            "stages.model.devices.choose_device",
+            lambda _: torch.device("cuda"),
+        ),  # which is the first, in threads
+    ],
+    ids=["not sent", "no number"],
+)
+def test_faults_are_noticed(card: Card, monkeypatch: pytest.MonkeyPatch, plant: Callable[[], tuple[str, Any]]) -> None:
+    monkeypatch.setattr(*plant())
+    noticed = False
+    try:
+        _, traffic = encode(card, "float32", "pooled", 1)
+        noticed = bool(traffic.mixed) or "cuda:1" not in traffic.devices
+    except RuntimeError as error:
+        noticed = "device" in str(error)
+    assert noticed
+
+
+def test_waiting_is_noticed(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "_levels", views._levels.__wrapped__)  # copied anew in every batch
+    _, traffic = encode(card, "float32", "pooled", 0)
+    assert traffic.sent.total() == 2 * 3, "mean and std, for each of three views"
+    monkeypatch.setattr("stages.model.devices.send", lambda array, device: torch.from_numpy(array).to(device))
+    _, traffic = encode(card, "float32", "pooled", 0)
+    assert traffic.sent.total() == 2 * 3 + 1, "and the squares"
+
+
+def test_which_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_gpu(1):
+        assert choose_device("auto") == choose_device("cuda") == torch.device("cuda", 1)
+        assert choose_device("cuda:0") == torch.device("cuda", 0)
+        assert choose_device("cpu") == torch.device("cpu")
+        assert torch.get_deterministic_debug_mode() == 1
+        assert not torch.backends.cudnn.allow_tf32
+        with pytest.raises(InputError, match="device is cuda:2, but there are 2 CUDA devices, from cuda:0"):
+            choose_device("cuda:2")
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+        with pytest.raises(InputError, match="device is cuda:0, which the processes of launch would all share"):
+            choose_device("cuda:0")
+
+
+@pytest.mark.parametrize(
+    ("device", "sentence"), [("auto", "4 processes on a machine with 2 CUDA devices"), ("cpu", "")]
+)
+def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch, device: str, sentence: str) -> None:
+    for name, value in (("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "4"), ("LOCAL_RANK", "3"), ("RANK", "3")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    monkeypatch.setattr("stages.model.ranks.die_with_parent", lambda: None)
+    threads = torch.get_num_threads()
+    # On the CPU it gets as far as to the address of the first process, which is not set here.
+    expected = sentence or "WORLD_SIZE is set, but not by torchrun"
+    with fake_gpu(), pytest.raises(InputError, match=expected), join_process_group(device):
+        pass
+    torch.set_num_threads(threads)
+    assert os.environ["LOCAL_RANK"] == "3"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("strategy", ["partial", "finetune", "tutorial"])
+def test_training_stays_on_its_gpu(drawn_images: Path, strategy: str, precision: str) -> None:
+    block = {**ONCE, "head": "random"} | ({"freeze": "layer8"} if strategy == "partial" else {})
+    run(strategy, block, "mobilenet_v3_small")
+    split, given = StoredSplit(Path("data/inputs/train")), load_params()
+    given = given.model_copy(update={"device": "cuda:1", "precision": precision})
+    chosen = given.chosen
+    assert isinstance(chosen, GradientDescent)
+    trained = replace(
+        Card.read(Path("data/features")),
+        precision=precision,
+        cut=stored_layer(chosen),
+        depths=head_depths(Card.read(Path("data/features")), chosen),
+    )
+    with fake_gpu() as traffic:
+        network = chain.restore(trained, 3, Path("data/weights/weights.safetensors"))
+        states: list[Any] = []
+        checkpoint: Any = SimpleNamespace(read=lambda: states[-1] if states else None, write=states.append)
+        train(network, split, trained, given, chosen, ranks=Ranks(), checkpoint=checkpoint, report=lambda *_: None)
+    assert {device for device in traffic.devices if device != "cpu"} == {"cuda:1"}
+    assert not traffic.mixed
+    assert not traffic.doubles
