@@ -39,11 +39,12 @@ from tools.advise.situation import Candidate
 from tools.advise.suspects import Suspect
 
 ADVICE, SUSPECTS, FOLDER = Path("metrics/advice.json"), Path("metrics/suspects.csv"), Path("metrics/advice")
-MOST = 20_000  # training pictures that are looked at; of more, a stratified share, drawn at random
+MOST = 20_000  # pictures of a split that are looked at; of more training pictures, a stratified share
 SHARES = (4, 2, 1)  # of the training pictures, one over these: the learning curve
 SHOWN = 12  # suspects on the sheet, of each kind
 GREY = 96  # side of the squares that are compared, pixels
 Grey = NDArray[np.float32]
+Numbers = NDArray[np.int64]
 
 
 def main() -> None:
@@ -60,15 +61,16 @@ def main() -> None:
         probes.some_of(train.labels, MOST, params.seed) if len(train.labels) > MOST else np.arange(len(train.labels))
     )
     directions = Directions.of(train.tables(card.depths), params.seed)
-    coordinates = directions.coordinates(train.tables(card.depths))
+    coordinates = directions.coordinates(train.tables(card.depths), chosen)
+    tested = np.unique(np.linspace(0, len(val.labels) - 1, min(MOST, len(val.labels))).astype(np.int64))
     depths, heads = probe_heads(params, card, train)
-    curve = learning_curve(coordinates[chosen], train.labels[chosen], params.seed)
+    curve = learning_curve(coordinates, train.labels[chosen], params.seed)
     found = situation.situation_of(len(train.labels), depths)
     candidates, trained = choices(params, card, heads, len(train.labels))
     best = situation.recommended(found, candidates, trained)
 
-    everything = np.concatenate([coordinates[chosen], directions.coordinates(val.tables(card.depths))])
-    rows = look_for_suspects((train, val), chosen, curve[-1], everything, card)
+    everything = np.concatenate([coordinates, directions.coordinates(val.tables(card.depths), tested)])
+    rows = look_for_suspects((train, val), (chosen, tested), curve[-1], everything, card)
     content: dict[str, Any] = {
         "of": train.stored.digest,
         "pictures": counted(train, val, card),
@@ -219,20 +221,20 @@ HEADER = ("kind", "picture", "sha256", "class", "probably", "score")
 
 
 def look_for_suspects(
-    splits: tuple[Pictures, Pictures], chosen: NDArray[np.int64], best: Probe, everything: Grey, card: Card
+    splits: tuple[Pictures, Pictures], looked_at: tuple[Numbers, Numbers], best: Probe, everything: Grey, card: Card
 ) -> list[Row]:
     """Return likely wrong labels in train, near copies and outliers in train and val, each kind the surest first.
 
     Args:
         splits: train and val.
-        chosen: the training pictures that are looked at.
+        looked_at: the pictures of each that are looked at.
         best: the head on all depths of these.
-        everything: the coordinates of these, and then of all in val.
+        everything: the coordinates of these, of train and then of val.
         card: of data/features.
 
     """
-    train, val = splits
-    places = [(train, int(number)) for number in chosen] + [(val, number) for number in range(len(val.labels))]
+    train, chosen = splits[0], looked_at[0]
+    places = [(split, number) for split, numbers in zip(splits, looked_at, strict=True) for number in numbers.tolist()]
     positions, cosines = suspects.nearest(everything, suspects.NEIGHBOURS)
     pairs = suspects.pairs_alike(positions, cosines)
 

@@ -67,9 +67,13 @@ class Directions:
         for rows in _pieces(tables):
             yield (np.concatenate(rows, axis=1) - mean) * scale
 
-    def coordinates(self, tables: Sequence[Float]) -> Float:
-        """Return the plain views along the directions, float32 (pictures, directions)."""
-        return np.concatenate([rows @ self.basis for rows in self.standardised(tables)])
+    def coordinates(self, tables: Sequence[Float], pictures: NDArray[np.int64]) -> Float:
+        """Return the plain views of some pictures, in ascending order, along the directions, (pictures, directions)."""
+        found = [np.zeros((0, self.basis.shape[1]), np.float32)]
+        for number, rows in enumerate(self.standardised(tables)):
+            first, end = np.searchsorted(pictures, [number * ROWS, (number + 1) * ROWS])
+            found.append(rows[pictures[first:end] - number * ROWS] @ self.basis)
+        return np.concatenate(found)
 
 
 def _pieces(tables: Sequence[Float]) -> Iterator[list[Float]]:

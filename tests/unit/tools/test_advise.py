@@ -33,7 +33,10 @@ def test_directions_are_those_of_a_singular_value_decomposition() -> None:
     latent = random.normal(size=(3000, 7)) * [30, 20, 10, 5, 3, 2, 1]
     rows = (latent @ random.normal(size=(7, 40)) + 0.01 * random.normal(size=(3000, 40)) + 5).astype(np.float32)
     tables = [rows[:, np.newaxis, :15], rows[:, np.newaxis, 15:], np.full((3000, 1, 2), 3, np.float32)]
-    found = Directions.of(tables).coordinates(tables)
+    directions = Directions.of(tables)
+    found = directions.coordinates(tables, np.arange(3000))
+    some = np.array([0, 2047, 2048, 2999])
+    np.testing.assert_allclose(directions.coordinates(tables, some), found[some], rtol=1e-5, atol=1e-5)
     plain = rows.astype(np.float64)
     standardised = (plain - plain.mean(axis=0)) / plain.std(axis=0)
     _, lengths, _ = np.linalg.svd(standardised, full_matrices=False)
