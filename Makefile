@@ -8,7 +8,7 @@ SAMPLE := data/sample.zip
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo repro experiments advise report bench battery test unit soak lint format lock clean clean-rows
+.PHONY: help demo repro experiments advise report bench battery gpu-check test unit soak lint format lock clean clean-rows
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench: $(INSTALLED)  ## Measure the pipeline against the tutorial's recipe; writ
 battery: $(INSTALLED)  ## Run every strategy on each zip of pictures in a folder (SETS=folder); writes docs/battery.md
 	@[ -n "$(SETS)" ] || { echo "make battery: name a folder of zips, a set of pictures each: make battery SETS=folder" >&2; exit 1; }
 	python -m benchmarks.battery "$(SETS)"
+
+gpu-check: $(INSTALLED)  ## Prove the stages on a GPU against the CPU beside it, in ten minutes
+	python -m benchmarks.gpu_check
 
 lock:  ## Resolve requirements.txt anew (needs uv)
 	uv pip compile pyproject.toml --universal --all-extras --python-version 3.10 --upgrade --quiet \

@@ -77,6 +77,11 @@ What `unzip` keeps of a picture is its names, its entry in the archive and its p
 bytes of each picture that they read (`evaluate` of a test picture its probabilities, several times over). A million
 pictures need about 3 GiB in `unzip`.
 
+## On a GPU
+
+Not measured: none was at hand. `make gpu-check` (benchmarks/gpu_check.py) makes the table that belongs here; it has checked
+itself on the CPU.
+
 ## Against what was aimed at
 
 {aims}

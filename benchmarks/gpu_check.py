@@ -1,0 +1,301 @@
+"""Prove the stages on a GPU, against the CPU beside it, in ten minutes: `make gpu-check`.
+
+    python -m benchmarks.gpu_check [--device cuda] [--pictures 20000] [--table file.md]
+
+The set is drawn and the weights are random, so nothing is fetched; DVC is not needed (of DVCLive, a stand-in takes the
+curves where it is missing). Prints a line for each check, then all of them as a table, and fails if one does. With
+`--device cpu` it checks itself, on few pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from benchmarks.growth import repeat
+from stages.files.card import Card
+from stages.files.picture_split import PictureSplit
+from stages.pictures.decoding import decode_batches
+from stages.program.threads import cores
+from tools.sample.drawing import draw
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMITS = {"float32": 1e-4, "bfloat16": 0.1}  # of the relative difference from the CPU's float32
+LIVE = '''\
+class Live:
+    """In DVCLive's place, which needs all of DVC: the curves of a training are not kept."""
+
+    def __init__(self, *arguments, **options):
+        self.summary = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+    def log_metric(self, *arguments, **options):
+        pass
+
+    def next_step(self):
+        pass
+'''
+
+
+@dataclass
+class Checks:
+    """What was checked so far: a name, whether it held, and what was found."""
+
+    started: float = field(default_factory=time.monotonic)
+    rows: list[tuple[str, bool, str]] = field(default_factory=list)
+
+    def note(self, name: str, held: bool, found: object) -> None:
+        """Keep a result, and print it."""
+        self.rows.append((name, held, str(found)))
+        print(f"{time.monotonic() - self.started:5.0f} s  {'ok  ' if held else 'FAIL'}  {name}: {found}", flush=True)
+
+    def part(self, name: str, run: Callable[[], None]) -> None:
+        """Run several checks; where they cannot be made, that is a result, too, and the others go on."""
+        try:
+            run()
+        except Exception as error:  # a check is to be made of anything
+            self.note(name, False, f"{type(error).__name__}: {' '.join(str(error).split())[-600:]}")
+
+    def table(self, title: str) -> str:
+        """Return all results as a Markdown table."""
+        rows = [f"| {name} | {'holds' if held else '**does not hold**'} | {found} |" for name, held, found in self.rows]
+        return "\n".join([f"{title}\n", "| check | | found |", "|---|---|---|", *rows])
+
+
+class Place:
+    """A folder in which stages run, with the pictures and the weights of another."""
+
+    def __init__(
+        self, folder: Path, device: str, precision: str, shared: Path | None = None, **changes: object
+    ) -> None:
+        self.folder = folder
+        (folder / "data/own").mkdir(parents=True)
+        (folder / "data/fixes.csv").write_text("picture,class\n", encoding="utf-8")
+        content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        content |= {"device": device, "precision": precision}
+        content["data"] |= {"url": str(folder.parent / "set.zip"), "sha256": None}
+        content["backbone"] |= {"name": "resnet18", "weights": "random", "sha256": None}
+        for name, value in changes.items():
+            *path, last = name.split("__")
+            block = content
+            for key in path:
+                block = block[key]
+            block[last] = value
+        (folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+        for name in ("data/images", "data/weights") if shared else ():
+            assert shared
+            (folder / name).symlink_to(shared / name)
+
+    def run(self, *modules: str) -> str:
+        """Run stages or tools, and return what they printed."""
+        printed = ""
+        for module in modules:
+            command = [sys.executable, "-m", *module.split(" ")]
+            done = subprocess.run(
+                command, cwd=self.folder, env=self.environment(), capture_output=True,
+                encoding="utf-8", check=False,
+            )  # fmt: skip
+            if done.returncode:
+                raise RuntimeError(f"{module} in {self.folder.name}: {done.stdout[-300:]}{done.stderr[-900:]}")
+            printed += done.stdout
+        return printed
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of what runs here."""
+        paths = [str(ROOT), str(self.folder.parent / "stand-in")]
+        return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+
+    def features(self) -> dict[str, NDArray[np.float32]]:
+        """Return what is stored of the test pictures, by layer."""
+        files = sorted(self.folder.glob("data/features/val/*.npy"))
+        return {path.stem: np.load(path)[:, 0] for path in files if path.stem != "labels"}
+
+
+def digests(folder: Path) -> list[str]:
+    """Return the hashes of what is stored of the training pictures, and, the last, of the model, if it is there."""
+    files = [*sorted(folder.glob("data/features/train/*.npy")), folder / "data/model/model.safetensors"]
+    return [hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in files if file.exists()]
+
+
+def main() -> None:
+    """Make the checks, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", help="to check (%(default)s)")
+    parser.add_argument("--pictures", type=int, default=20_000, help="for the rate of features (%(default)s)")
+    parser.add_argument("--table", type=Path, help="a file to write the table to")
+    arguments = parser.parse_args()
+    if arguments.device != "cpu" and not torch.cuda.is_available():
+        raise SystemExit("gpu-check: PyTorch finds no GPU here; --device cpu checks the checks")
+    checks = Checks()
+    with tempfile.TemporaryDirectory() as folder:
+        Machine(checks, Path(folder), arguments.device, arguments.pictures).check()
+    on = torch.cuda.get_device_name() if arguments.device != "cpu" else "the CPU, which checks the checks"
+    table = checks.table(f"{on}, {cores()} cores, torch {torch.__version__}")
+    print(f"\n{table}")
+    if arguments.table:
+        arguments.table.write_text(table + "\n", encoding="utf-8")
+    if not all(held for _, held, _ in checks.rows):
+        raise SystemExit(1)
+
+
+class Machine:
+    """The checks of one device, in folders below `work`."""
+
+    def __init__(self, checks: Checks, work: Path, device: str, n_pictures: int) -> None:
+        self.checks, self.work, self.device, self.n_pictures = checks, work, device, n_pictures
+        if device == "cpu":
+            draw(work / "set.zip", train=20, val=10)
+        else:
+            draw(work / "set.zip")
+        (work / "stand-in").mkdir()
+        if importlib.util.find_spec("dvclive") is None:
+            (work / "stand-in/dvclive").mkdir()
+            (work / "stand-in/dvclive/__init__.py").touch()
+            (work / "stand-in/dvclive/live.py").write_text(LIVE, encoding="utf-8")
+        self.cpu = Place(work / "cpu", "cpu", "float32")
+        stages = ("download", "unzip", "weights", "features", "train", "evaluate")
+        self.cpu.run(*(f"stages.{name}" for name in stages))
+        self.val = str(self.cpu.folder / "data/images/val")
+
+    def check(self) -> None:
+        """Make every check."""
+        for part in (self.float32, self.bfloat16, self.finetune, self.partial, self.several_processes, self.rates):
+            self.checks.part(part.__name__, part)
+
+    def float32(self) -> None:
+        """Features in float32 are the CPU's: TF32, which cuDNN takes if it may, is 1e-3 away."""
+        self._features("float32")
+
+    def bfloat16(self) -> None:
+        """Features in bfloat16 are near the CPU's in float32."""
+        self._features("bfloat16")
+
+    def _features(self, precision: str) -> None:
+        one, two = (Place(self.work / f"{precision}-{n}", self.device, precision, self.cpu.folder) for n in (1, 2))
+        one.run("stages.features", "stages.train", "stages.evaluate", "stages.explain")
+        two.run("stages.features", "stages.train")
+        away = max(
+            float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+            for found, expected in zip(one.features().values(), self.cpu.features().values(), strict=True)
+        )
+        self.checks.note(
+            f"features, {precision}", away < LIMITS[precision], f"{away:.1e} from the CPU's, the worst layer"
+        )
+        hashes = digests(one.folder)
+        self.checks.note(f"the same bytes twice, {precision}", hashes == digests(two.folder), f"{len(hashes)} files")
+
+    def finetune(self) -> None:
+        """Training is killed and goes on, and its model predicts what it does on the CPU, exported, too."""
+        block = {"strategy": "finetune", "strategies__finetune__epochs": 4, "strategies__finetune__learning_rate": 1e-4}
+        whole, again = (Place(self.work / f"tune-{n}", self.device, "auto", self.cpu.folder, **block) for n in (1, 2))
+        whole.run("stages.features", "stages.train", "stages.evaluate", "stages.explain")
+        again.run("stages.features")
+        with subprocess.Popen(
+            [sys.executable, "-m", "stages.train"], cwd=again.folder, env=again.environment(), stdout=subprocess.PIPE,
+            encoding="utf-8",
+        ) as process:  # fmt: skip
+            assert process.stdout
+            for line in process.stdout:
+                if line.startswith("epoch 3/"):
+                    process.send_signal(signal.SIGKILL)
+        said = re.findall(r"resuming after epoch \d of \d", again.run("stages.train"))
+        same = digests(whole.folder) == digests(again.folder)
+        self.checks.note("finetune, killed and resumed", bool(said) and same, ", ".join(said))
+        rows = []
+        for name in ("cpu", self.device):
+            lines = whole.run(f"tools.predict --format csv --device {name} {self.val}").splitlines()[1:]
+            rows.append(np.array([line.rsplit(",", 2)[1:] for line in lines], float))
+        away = float(np.abs(rows[0] - rows[1]).max())
+        self.checks.note("predict", away < 0.1, f"probabilities within {away:.1e} of the CPU's")
+        for form in ("safetensors", "pt2", *(["onnx"] if importlib.util.find_spec("onnxscript") else [])):
+            printed = whole.run(f"tools.export --format {form} --pictures {self.val}")
+            self.checks.note(f"export, {form}", True, printed.splitlines()[0][-60:])
+
+    def partial(self) -> None:
+        """The upper layers are trained, with classes weighted."""
+        block: dict[str, Any] = {
+            "strategy": "partial", "strategies__partial__epochs": 2, "strategies__partial__class_weight": "balanced",
+            "strategies__partial__learning_rate": 1e-4,
+        }  # fmt: skip
+        place = Place(self.work / "partial", self.device, "bfloat16", self.cpu.folder, **block)
+        place.run("stages.features", "stages.train", "stages.evaluate", "stages.explain")
+        self.checks.note("partial, bfloat16, balanced", True, "ran to its end")
+
+    def several_processes(self) -> None:
+        """Several processes, one for each GPU, store what one does."""
+        n = 2 if self.device == "cpu" else torch.cuda.device_count()
+        launch = f"torchrun --standalone --nproc-per-node={n}"
+        place = Place(self.work / "several", self.device, "float32", self.cpu.folder, launch=launch)
+        place.run("stages.features")
+        same = digests(place.folder) == digests(self.work / "float32-1")[:-1]
+        self.checks.note(f"{n} processes store the same bytes", same, launch)
+
+    def rates(self) -> None:
+        """Measure `features`, and what it cannot be faster than: decoding, and the network alone."""
+        repeat(self.cpu.folder / "data/images", self.work / "repeated", self.n_pictures)
+        place = Place(self.work / "many", self.device, "auto", data__path=str(self.work / "repeated"))
+        place.run("stages.download", "stages.unzip", "stages.weights")
+        found = re.findall(r"train: .* computed, (\d+) pictures a second", place.run("stages.features"))
+        note = self.checks.note
+        note("features, pictures a second", bool(found), ", ".join(found))
+        note("decoding on all cores, pictures a second", True, round(decoding_rate(place.folder)))
+        for batch in (64, 256) if self.device != "cpu" else (8,):
+            rate = round(bare_network(self.device, batch))
+            note(f"the bare network, batches of {batch}, pictures a second", True, rate)
+
+
+def decoding_rate(folder: Path) -> float:
+    """Return how many pictures a second all cores decode."""
+    preprocessing = Card.read(folder / "data/weights").preprocessing
+    pictures = PictureSplit(folder / "data/images/train")
+    n = min(len(pictures), 300 * cores())
+    started = time.perf_counter()
+    for _ in decode_batches(pictures.open, np.arange(n), preprocessing, 8):
+        pass
+    return n / (time.perf_counter() - started)
+
+
+def bare_network(name: str, batch: int, seconds: float = 2.0) -> float:
+    """Return how many pictures a second the network alone takes, in bfloat16 where that is native."""
+    from torchvision import models
+
+    from stages.model.devices import autocast, cast_once, choose_device
+
+    device = choose_device(name)
+    network = models.resnet18().eval().to(device).to(memory_format=torch.channels_last)
+    cast_once(network, device, "auto")
+    pictures = torch.randn(batch, 3, 224, 224, device=device).contiguous(memory_format=torch.channels_last)
+    n, started = 0, time.perf_counter()
+    with torch.inference_mode(), autocast(device, "auto"):
+        for warm in (True, False):
+            n, started = 0, time.perf_counter()
+            while time.perf_counter() - started < (0.5 if warm else seconds):
+                network(pictures)[0, 0].item()
+                n += batch
+    return n / (time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    main()
