@@ -118,7 +118,7 @@ def _affine(augment: Augment, draw: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _normalise(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    mean, std = _levels(preprocessing.mean, preprocessing.std, pixels.device)
+    mean, std = _levels(tuple(preprocessing.mean), tuple(preprocessing.std), pixels.device)
     # In place where autograd does not watch: `pixels` is always a fresh copy here.
     return pixels.sub_(mean * 255).div_(std * 255).contiguous(memory_format=torch.channels_last)
 
