@@ -79,8 +79,8 @@ pictures need about 3 GiB in `unzip`.
 
 ## On a GPU
 
-Not measured: none was at hand. `make gpu-check` (benchmarks/gpu_check.py) makes the table that belongs here; it has checked
-itself on the CPU.
+Not measured: none was at hand. `make gpu-check` (benchmarks/gpu_check.py) makes the table that belongs here; it has
+checked itself on the CPU.
 
 ## Against what was aimed at
 
