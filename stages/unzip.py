@@ -11,12 +11,12 @@ from typing import Any
 from stages.dataset.archive import Archive, Member, check_distinct
 from stages.dataset.fixes import DROP, Fixes
 from stages.dataset.layout import SPLITS, Layout, Place, choose, matches, read_layout
+from stages.dataset.shards import Incoming, write_split
 from stages.dataset.splitting import choose_val
 from stages.dataset.suffixes import ARCHIVES, TABLES, picture_like
 from stages.files.atomic import replacing
 from stages.files.json_files import write_json
 from stages.files.listing import is_hidden
-from stages.files.picture_split import Incoming, write_split
 from stages.pictures import decoding
 from stages.pictures.levels import Extent, common_levels, write_levels
 from stages.program.errors import InputError

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from stages.dataset.suffixes import picture_like
 from stages.files.card import Card, Preprocessing
 from stages.files.listing import files_below
-from stages.files.picture_split import find_in_shards, open_picture
 from stages.model.chain import restore, whole_network
 from stages.model.devices import autocast, choose_device, send
 from stages.pictures import decoding
@@ -31,6 +30,7 @@ from stages.program.errors import InputError
 from stages.program.running import run
 from stages.program.threads import in_order
 from stages.program.wording import one_line
+from tools.in_shards import find_in_shards, open_picture
 
 BATCH = 32  # pictures
 

@@ -20,17 +20,16 @@ from stages.files.atomic import replacing
 from stages.files.json_files import read_json
 from stages.files.listing import files_below
 from stages.files.predictions import PREDICTIONS, Prediction, read_predictions
-from stages.files.stored_split import StoredSplit
 from stages.program.errors import InputError
 from stages.program.extras import need_packages
 from stages.program.params import load_params, parse_params, read_params
 from stages.program.running import run
+from tools.advise import ADVICE, FOLDER, HEADER, SUSPECTS, state
 from tools.advise import plots as advice_plots
 from tools.confusion import confused, draw_matrix
 from tools.model_card import cell, flatten
 from tools.up_to_date import check_up_to_date, dvc, output
 
-ADVICE, SUSPECTS = Path("metrics/advice.json"), Path("metrics/suspects.csv")
 ROWS = 2000  # at most, of the table of predictions
 FEW = 25  # classes, up to which each has its cells and its curves in the plots
 CURVES = 10  # classes with curves where there are more
@@ -185,19 +184,34 @@ def sheets(rows: Sequence[Prediction]) -> list[Picture]:
 
 
 def advice() -> dict[str, Any] | None:
-    """Return what `tools.advise` wrote of these very pictures, with its plots and its sheet; None: it did not run."""
-    try:
-        content = read_json(ADVICE)
-        if content["of"] != StoredSplit(Path("data/features/train")).digest:
-            return None
-        drawn = [draw_advice(plot) for plot in (advice_plots.depths(content), advice_plots.learning_curve(content))]
-        sheet = ADVICE.with_name("advice") / "suspects.jpg"
-        uri = data_uri("image/jpeg", sheet.read_bytes())
-    except (InputError, OSError, KeyError):
+    """Return what `tools.advise` wrote, with its plots and its sheet; None: it did not run, or on something else."""
+    if not ADVICE.exists():
         return None
-    words = "Pictures to look at; metrics/suspects.csv names them and says why"
+    try:
+        return read_advice()
+    except (InputError, OSError, KeyError) as error:
+        print(f"the report has no advice: {error}; `make advise` writes it again")
+        return None
+
+
+def read_advice() -> dict[str, Any]:
+    """Return what `tools.advise` wrote of what data/features holds, with its plots and its sheet.
+
+    Raises:
+        InputError: it is of something else, or damaged, or not there.
+
+    """
+    content = read_json(ADVICE)
+    if content["of"] != state():
+        raise InputError(f"{ADVICE} is of other pictures, or of another network")
     with SUSPECTS.open(encoding="utf-8", newline="") as file:
-        rows = [*islice(csv.DictReader(file), ROWS)]
+        table = csv.DictReader(file)
+        if tuple(table.fieldnames or ()) != HEADER:
+            raise InputError(f"{SUSPECTS} is damaged")
+        rows = [*islice(table, ROWS)]
+    drawn = [draw_advice(plot) for plot in (advice_plots.depths(content), advice_plots.learning_curve(content))]
+    uri = data_uri("image/jpeg", (FOLDER / "suspects.jpg").read_bytes())
+    words = f"Pictures to look at; {SUSPECTS} names them and says why"
     return content | {"plots": drawn, "sheet": Picture("Pictures to look at", words, uri, uri), "rows": rows}
 
 

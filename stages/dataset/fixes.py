@@ -73,6 +73,8 @@ class Fixes:
             sha256: of its file.
 
         """
+        if not self._classes:
+            return None
         splits = [split] if split else ["train", "val"]
         inside = f"{label}/{name}"
         for key in (sha256, str(path), inside, *(f"{one}/{inside}" for one in splits)):

@@ -7,9 +7,17 @@ import re
 from pathlib import Path
 from zipfile import ZipFile
 
+import pytest
+import yaml
 from PIL import ImageOps
 
+from stages.files.card import Card
+from stages.files.stored_split import StoredSplit
+from stages.program.errors import InputError
+from stages.program.params import load_params
 from tests.conftest import Checkout, draw, write_zip
+from tests.small_run import run
+from tools.advise.candidates import probe_heads, trained_candidates
 
 TABLE = re.compile(r"  (\S.*?) {2,}([01]\.\d{4}) ± ")
 
@@ -40,7 +48,8 @@ def test_advice(copied: Checkout, tmp_path: Path) -> None:
     assert printed.startswith("26 training pictures of 2 classes, the smallest (lines) with 12\n")
     assert [one["name"] for one in advice["depths"]] == ["stem", "layer1", "layer2", "layer3", "layer4"]
     assert dict(TABLE.findall(printed))["layer4"] == f"{advice['depths'][-1]['accuracy']:.4f}"
-    assert [one["name"] for one in advice["strategies"]][-2:] == ["partial", "finetune"]
+    names = [one["name"] for one in advice["strategies"]]
+    assert sorted(names) == ["finetune", "linear", "linear, layer4 alone", "partial", "svm"]
     assert advice["strategies"][0]["tied"]
     assert printed.splitlines()[-2] == f"type: {advice['recommended']['command']}"
     assert "strategy=" in advice["recommended"]["command"]
@@ -69,8 +78,26 @@ def test_advice(copied: Checkout, tmp_path: Path) -> None:
     assert copied.json("metrics/data.json")["train"]["classes"] == {"dots": 13, "lines": 13}
     copied.set(data__val_seed=1, data__val_fraction=0.5, data__exclude=["d.png"])
     copied.dvc("repro")
-    copied.tool("report")
+    assert "the report has no advice: metrics/advice.json is of other pictures" in copied.tool("report")
     assert '<section id="advice"' not in (copied.folder / "report/index.html").read_text()
+
+
+def test_advice_goes_by_the_strategies_that_there_are(drawn_images: Path) -> None:
+    run("linear", {}, "mobilenet_v3_small")
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    own = content["strategies"].pop("linear") | {"layers": ["conv", "layer3"], "loss": "hinge"}
+    content["strategies"] = {"mine": own, "deeper": content["strategies"]["finetune"]}
+    Path("params.yaml").write_text(yaml.safe_dump(content | {"strategy": "mine"}))
+    params, card = load_params(), Card.read(Path("data/features"))
+    depths, heads = probe_heads(params, card, StoredSplit(Path("data/features/train")))
+    assert [one.name for one in depths] == list(card.depths)
+    assert [one.name for one in heads] == ["mine", f"mine, {card.depths[-1]} alone"]
+    assert heads[1].command.endswith(f"-S strategy=mine -S strategies.mine.layers={card.depths[-1]}")
+    assert [one.name for one in trained_candidates(params, card, 24, 1.0)] == ["deeper"]
+    del content["strategies"]["mine"]
+    Path("params.yaml").write_text(yaml.safe_dump(content | {"strategy": "deeper"}))
+    with pytest.raises(InputError, match="no strategy in params.yaml has the solver lbfgs"):
+        probe_heads(load_params(), card, StoredSplit(Path("data/features/train")))
 
 
 def test_advice_before_features(checkout: Checkout) -> None:

@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 from stages import evaluate, explain, features, train
+from stages.dataset.shards import Incoming, write_split
 from stages.files.hashing import sha256_of
-from stages.files.picture_split import Incoming, PictureSplit, write_split
+from stages.files.picture_split import PictureSplit
 from tests.conftest import Checkout, contents, names_in, ran
 from tests.small_run import ONCE, run
 

@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 import webdataset
 
-from stages.files import picture_split
+from stages.dataset import shards as writing
+from stages.dataset.shards import Incoming, write_split
 from stages.files.picture_list import as_bytes
-from stages.files.picture_split import Incoming, PictureSplit, find_in_shards, open_picture, write_split
+from stages.files.picture_split import PictureSplit
 from stages.program.errors import InputError
+from tools import in_shards
+from tools.in_shards import find_in_shards, open_picture
 
 LONG = "класс/" + "я" * 120 + ".jpg"  # longer than a plain tar's names
 BYTES = {f"ants/{number}.jpg": random.Random(number).randbytes(900 + number) for number in range(60)}
@@ -47,8 +50,8 @@ def read(split: PictureSplit) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture_split, "SHARD", 5_000)
-    picture_split._sharded.cache_clear()
+    monkeypatch.setattr(writing, "SHARD", 5_000)
+    in_shards._sharded.cache_clear()
 
 
 @pytest.mark.parametrize("shards", [False, True])

@@ -105,8 +105,8 @@ def test_ties_are_named_and_the_cheapest_of_them_comes_first() -> None:
     assert [one.tied for one in ranked] == [True, True, False]
     partial = Candidate("partial", "", None, 100)
     similar, different = (situation.Situation(large=False, different=one, evidence="") for one in (False, True))
-    assert situation.recommended(similar, ranked, {"partial": partial}).name == "tied"
-    assert situation.recommended(different, ranked, {"partial": partial}).name == "partial"
+    assert situation.recommended(similar, ranked, [partial]).name == "tied"
+    assert situation.recommended(different, ranked, [partial]).name == "partial"
 
 
 def test_flipped_labels_are_the_first_suspects() -> None:

@@ -1,0 +1,171 @@
+"""The pictures to look at, by their names: from what is stored of a split to a table and a sheet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stages.evaluation.contact_sheet import Tile, print_sheet
+from stages.files.card import Card
+from stages.files.picture_list import as_bytes
+from stages.files.picture_split import PictureSplit
+from stages.files.predictions import PREDICTIONS, read_predictions
+from stages.files.stored_split import StoredSplit
+from stages.pictures import decoding
+from stages.program.threads import in_order
+from tools.advise import suspects
+from tools.advise.probes import Probe
+from tools.advise.suspects import Suspect
+from tools.in_shards import open_picture
+
+SHOWN = 12  # suspects on the sheet, of each kind
+GREY = 96  # side of the squares that are compared, pixels
+Grey = NDArray[np.float32]
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A split: what is stored of it, and where its pictures are."""
+
+    name: str
+    stored: StoredSplit
+    files: PictureSplit
+
+    @classmethod
+    def read(cls, name: str, card: Card) -> Pictures:
+        """Open a split.
+
+        Raises:
+            InputError: it is not there.
+
+        """
+        stored = StoredSplit(Path("data/features") / name)
+        for depth in card.depths:
+            stored.array(depth)
+        return cls(name, stored, PictureSplit(Path("data/images") / name))
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The pictures' classes, int64 (pictures,)."""
+        return self.stored.labels
+
+    def tables(self, depths: Sequence[str]) -> list[Any]:
+        """Return the stored arrays of some depths."""
+        return [self.stored.array(name) for name in depths]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A suspect, by names: what is written of it."""
+
+    suspect: Suspect
+    split: str
+    picture: str
+    sha256: str
+    label: str
+    other: str  # the probable class, or the picture that this one is a copy of
+    across: bool = False  # whether a copy's other is in the other split
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """What stands in metrics/suspects.csv."""
+        name = f"data/images/{self.split}/{self.picture}"
+        return self.suspect.kind, name, self.sha256, self.label, self.other, f"{self.suspect.score:.4f}"
+
+
+def look_for_suspects(
+    splits: tuple[Pictures, Pictures], looked_at: tuple[Numbers, Numbers], best: Probe, everything: Grey, card: Card
+) -> list[Row]:
+    """Return likely wrong labels in train, near copies and outliers in train and val, each kind the surest first.
+
+    Args:
+        splits: train and val.
+        looked_at: the pictures of each that are looked at.
+        best: the head on all depths of these.
+        everything: the coordinates of these, of train and then of val.
+        card: of data/features.
+
+    """
+    train, chosen = splits[0], looked_at[0]
+    places = [(split, number) for split, numbers in zip(splits, looked_at, strict=True) for number in numbers.tolist()]
+    positions, cosines = suspects.nearest(everything, suspects.NEIGHBOURS)
+    pairs = suspects.pairs_alike(positions, cosines)
+
+    def grey(position: int) -> Grey:
+        split, number = places[position]
+        with split.files.open(number) as file:
+            square = decoding.square(file, card.preprocessing)
+        return np.asarray(Image.fromarray(square).convert("L").resize((GREY, GREY), Image.Resampling.BOX), np.float32)
+
+    wanted = sorted({one for pair in pairs for one in pair})
+    squares = dict(zip(wanted, in_order(grey, wanted, ahead=64), strict=True))
+    found = suspects.wrong_labels(best.probabilities, train.labels[chosen])
+    found += suspects.copies(pairs, ((squares[a], squares[b]) for a, b in pairs))
+    found += suspects.outliers(cosines)
+
+    def row(suspect: Suspect) -> Row:
+        split, number = places[suspect.picture]
+        other, across = "", False
+        if suspect.kind == "label":
+            other = card.classes[suspect.other]
+        elif suspect.kind == "copy":
+            of, at = places[suspect.other]
+            other, across = f"data/images/{of.name}/{of.files.names[at]}", of is not split
+        return Row(
+            suspect, split.name, split.files.names[number], as_bytes(split.files.contents[number]).hex(),
+            card.classes[split.labels[number]], other, across,
+        )  # fmt: skip
+
+    return [row(suspect) for suspect in found]
+
+
+def summary(rows: Sequence[Row], n_train: int) -> dict[str, Any]:
+    """Return how many suspects there are of each kind, and what copies do to the accuracy, where that is known."""
+    kinds = Counter(row.suspect.kind for row in rows)
+    copied = {row.picture for row in rows if row.across and row.split == "val"}
+    content: dict[str, Any] = {
+        "labels": kinds["label"], "share_of_labels": kinds["label"] / n_train, "copies": kinds["copy"],
+        "copies_in_train_and_val": len(copied), "outliers": kinds["outlier"],
+    }  # fmt: skip
+    if copied and PREDICTIONS.exists():
+        right = [(row.right, row.picture in copied) for row in read_predictions()]
+        others = [one for one, is_copy in right if not is_copy]
+        if others:
+            content["accuracy"] = sum(one for one, _ in right) / len(right)
+            content["accuracy_without_copies"] = sum(others) / len(others)
+    return content
+
+
+def draw(path: Path, rows: Sequence[Row], card: Card) -> None:
+    """Print a sheet of the first suspects of each kind."""
+    tiles = []
+    side = card.preprocessing.crop
+    for kind in ("label", "copy", "outlier"):
+        for row in [one for one in rows if one.suspect.kind == kind][:SHOWN]:
+            words = {
+                "label": f"{row.label}; rather {row.other}",
+                "copy": "a near copy, " + ("in train and in val" if row.across else "in one split"),
+                "outlier": f"{row.label}; like no other",
+            }
+            names = [f"data/images/{row.split}/{row.picture}", *([row.other] if kind == "copy" else [])]
+            pictures = [centre(Path(name), card, side) for name in names]
+            tiles.append(Tile(pictures, (words[kind], row.picture)))
+    print_sheet(
+        path, "Pictures to look at: labels that may be wrong, near copies, and pictures like no other", tiles, 4
+    )
+
+
+def centre(path: Path, card: Card, side: int) -> NDArray[np.uint8]:
+    """Return what the network sees of a picture, uint8 (side, side, 3)."""
+    with open_picture(path) as file:
+        square = decoding.square(file, card.preprocessing)
+    margin = (len(square) - side) // 2
+    return square[margin : margin + side, margin : margin + side]
