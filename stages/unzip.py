@@ -265,7 +265,8 @@ def _fix(pictures: Sequence[Picture], layout: Layout, fixes: Fixes, folder: Path
         taken.add(picture.place)
     if n_moved:
         _check_places(pictures)
-    notes = [f"{n_moved} pictures have another class by data.fixes"] if n_moved else []
+    subject = "1 picture has" if n_moved == 1 else f"{n_moved} pictures have"
+    notes = [f"{subject} another class by data.fixes"] if n_moved else []
     return replace(layout, notes=[*layout.notes, *notes, *([fixes.note] if fixes.note else [])])
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from tools.advise.probes import Probe
 
+FEW = 40  # training pictures below which nothing of this is more than a guess
 MANY = 2000  # training pictures from which on a set counts as large
 CLEAR = 2.0  # standard errors by which a difference is one
 
@@ -67,6 +68,8 @@ def situation_of(n: int, depths: Sequence[Probe]) -> Situation:
     else:
         than = f"a loss of {best.loss:.3f} on its own, {last.name} {last.loss:.3f}, {excess:.3f} ± {error:.3f} more"
         evidence = f"{best.name} has {than}" + ("" if different else ": no clear difference")
+    if n < FEW:
+        evidence += f"; with {n} training pictures that is no more than a guess"
     return Situation(n >= MANY, different, evidence)
 
 

@@ -90,6 +90,8 @@ def test_the_situation_goes_by_clear_differences() -> None:
     found = situation.situation_of(5000, [made_probe("layer3", same + 1), last])
     assert found.name == "large data, similar to what the network was trained on"
     assert "the last, layer4, tells most" in found.evidence
+    assert "guess" not in found.evidence
+    assert "with 12 training pictures that is no more than a guess" in situation.situation_of(12, [last]).evidence
 
 
 def test_ties_are_named_and_the_cheapest_of_them_comes_first() -> None:
