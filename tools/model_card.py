@@ -105,7 +105,22 @@ def _training(card: Card) -> list[tuple[str, Any]]:
     start = [
         (key, getattr(card, key)) for key in ("architecture", "init", "weights", "sha256", "precision", "cut")
     ]  # fmt: skip
-    return [(key, value) for key, value in start if value is not None] + flatten(card.strategy or {}, "strategy")
+    known = [(key, value) for key, value in start if value is not None]
+    return [*known, ("licence of the weights", _licence(card)), *flatten(card.strategy or {}, "strategy")]
+
+
+def _licence(card: Card) -> str:
+    """Return the licence of the weights that training started from."""
+    from stages.model.catalogue import published  # it imports torch, which the report does without
+
+    if card.init != "pretrained":
+        return "none: they were drawn at random"
+    unknown = "not known: these are no published weights of this network"
+    try:
+        entry = published(card.architecture).get(card.weights or "")
+    except InputError as error:
+        return f"not known here: {error}"
+    return (entry and entry.licence) or unknown
 
 
 def _results(result: dict[str, Any]) -> str:
@@ -125,14 +140,13 @@ def _results(result: dict[str, Any]) -> str:
 
 
 def _limits(card: Card) -> str:
-    return "\n".join(
-        (
-            f"- It gives every picture one of {len(card.classes)} classes, also a picture of something else.",
-            "- The results hold for pictures like the test pictures: of the same source, chosen in the same way.",
-            "- It sees the central square of a picture alone.",
-            "- The licences of the pictures and of the weights it started from apply to it, too.",
-        )
-    )
+    limits = [
+        f"It gives every picture one of {len(card.classes)} classes, also a picture of something else.",
+        "The results hold for pictures like the test pictures: of the same source, chosen in the same way.",
+        *(["It sees the central square of a picture alone."] if card.preprocessing.fit == "crop" else []),
+        "The licences of the pictures and of the weights it started from apply to it, too.",
+    ]
+    return "\n".join(f"- {limit}" for limit in limits)
 
 
 def main() -> None:

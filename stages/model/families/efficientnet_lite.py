@@ -47,6 +47,7 @@ def _published(name: str) -> dict[str, Published]:
             source=files.get_model_file_path(),
             sha256=sha256,
             preprocessing=Preprocessing(side + _MARGIN, side, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+            licence=f"Apache-2.0, of the package {package.replace('_', '-')}; trained on ImageNet-1K",
         )
     }
 

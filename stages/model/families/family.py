@@ -16,11 +16,20 @@ TINY = 1e-12  # added to variances: the gradient of a square root is infinite at
 
 @dataclass(frozen=True)
 class Published:
-    """Published weights: their URL or path, their sha256 or its first digits, and their preprocessing of pictures."""
+    """Published weights: where they are, and what their makers say of them.
+
+    Attributes:
+        source: their URL or path.
+        sha256: of their file, or its first digits.
+        preprocessing: of the pictures that they were evaluated on.
+        licence: in a few words, for the model card: its SPDX identifier or address, and whose it is.
+
+    """
 
     source: str
     sha256: str | None
     preprocessing: Preprocessing
+    licence: str | None = None
 
 
 class MeanAndStd(nn.Module):

