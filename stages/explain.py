@@ -51,8 +51,9 @@ def main() -> None:
         which = f"; the {len(first)} {order} confident of them" if len(first) < n else ""
         title = f"{kind}: {n} of {n_right.total()} test pictures{which}"
         tiles = explain_predictions(network, card, first, device)
-        seen = f"Orange: what the prediction went by, in {explained_layer(card)}"
-        print_sheet(sheets / f"{name}.jpg", f"{title}. {seen}", tiles, columns=4)
+        layer = explained_layer(network, card)
+        seen = f". Orange: what the prediction went by, in {layer}" if layer else ""
+        print_sheet(sheets / f"{name}.jpg", f"{title}{seen}", tiles, columns=4)
         print(title)
 
 

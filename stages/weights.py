@@ -17,7 +17,7 @@ from stages.files.card import Card
 from stages.files.hashing import sha256_of
 from stages.files.kinds import kind_of, read_start
 from stages.model.catalogue import build, preprocessing, published
-from stages.model.chain import all_depths, module_names
+from stages.model.chain import all_depths, check_chain, module_names
 from stages.model.weights_in_file import Wanted, find_weights, tensors_in, wanted
 from stages.program.credentials import without_secrets
 from stages.program.errors import InputError
@@ -39,17 +39,20 @@ def main() -> None:
     name = block.name
     drawn = RANDOM.fullmatch(block.weights[0]) if len(block.weights) == 1 else None
     torch.manual_seed(int(drawn["seed"] or 0) if drawn else 0)
-    network = build(name, 1)
+    prepared = preprocessing(name, block.weights)
+    network = build(name, 1, prepared.crop)
     needed = wanted(network, name)
     if drawn:
         random = network.state_dict()
-        state, source = {key: random[key].contiguous() for key in needed.shapes}, {"init": drawn[0]}
+        state, source = {key: random[key].contiguous() for key in needed.stored}, {"init": drawn[0]}
     else:
         state, source = pretrained(block, needed)
+        network.load_state_dict(state, strict=False)
+    check_chain(network, name, prepared.crop)
     card = Card(
         name,
         module_names(network, name),
-        preprocessing(name, block.weights).fitted(block.fit),
+        prepared.fitted(block.fit),
         source["init"],
         sha256=source.get("sha256"),
         weights=source.get("weights"),

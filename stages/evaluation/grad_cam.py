@@ -15,16 +15,19 @@ from stages.model.chain import layer_of, whole_network
 ORANGE = (255, 120, 0)
 
 
-def explained_layer(card: Card) -> str:
-    """Return the name of the layer that Grad-CAM looks at: the last that has positions, whatever other depths count."""
-    return family_of(card.architecture).grad_cam_layer(list(card.layers))
+def explained_layer(network: nn.Module, card: Card) -> str | None:
+    """Return the name of the layer that Grad-CAM looks at: the last whose positions count, whatever other depths do.
+
+    None where the network cannot be looked into.
+    """
+    return family_of(card.architecture).grad_cam_layer(network, list(card.layers))
 
 
 def grad_cam(network: nn.Module, card: Card, views: torch.Tensor, predicted: torch.Tensor) -> NDArray[np.float32]:
     """Return heat maps of what supports each prediction, from the layer that `explained_layer` names.
 
-    The layer's channels are added up, weighted by the mean gradient of the predicted class's logit, and negative sums
-    become 0: Grad-CAM, Selvaraju et al. 2017, arXiv:1610.02391, section 3.
+    The layer's channels, of tokens those of the patches, are added up, weighted by the mean gradient of the predicted
+    class's logit, and negative sums become 0: Grad-CAM, Selvaraju et al. 2017, arXiv:1610.02391, section 3.
 
     Args:
         network: the whole network, in evaluation mode.
@@ -33,9 +36,14 @@ def grad_cam(network: nn.Module, card: Card, views: torch.Tensor, predicted: tor
         predicted: int64 (n,), positions in the card's `classes`.
 
     Returns:
-        float32 (n, crop, crop), scaled so that the largest value of each picture is 1; all 0 where nothing supports it.
+        float32 (n, crop, crop), scaled so that the largest value of each picture is 1; all 0 where nothing supports it,
+        or no layer has positions.
 
     """
+    layer = explained_layer(network, card)
+    if layer is None:
+        return np.zeros((len(views), *views.shape[2:]), np.float32)
+    to_maps = family_of(card.architecture).pooling(network).maps
     captured: list[torch.Tensor] = []
 
     def capture(_module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
@@ -43,14 +51,14 @@ def grad_cam(network: nn.Module, card: Card, views: torch.Tensor, predicted: tor
         return captured[0]
 
     whole = whole_network(network.requires_grad_(requires_grad=False), card)
-    hook = layer_of(whole, card, explained_layer(card)).register_forward_hook(capture)
+    hook = layer_of(whole, card, layer).register_forward_hook(capture)
     try:
         logits = whole(views)
     finally:
         hook.remove()
-    (maps,) = captured
-    (gradients,) = torch.autograd.grad(logits.gather(1, predicted[:, None]).sum(), maps)
-    heat = torch.relu((gradients.mean(dim=(2, 3), keepdim=True) * maps.detach()).sum(dim=1, keepdim=True))
+    (output,) = captured
+    (gradients,) = map(to_maps, torch.autograd.grad(logits.gather(1, predicted[:, None]).sum(), output))
+    heat = torch.relu((gradients.mean(dim=(2, 3), keepdim=True) * to_maps(output.detach())).sum(dim=1, keepdim=True))
     heat = heat / heat.amax(dim=(2, 3), keepdim=True).clamp(min=1e-12)
     large = F.interpolate(heat, views.shape[2:], mode="bicubic", align_corners=False).clamp(0, 1)
     heat_maps: NDArray[np.float32] = large[:, 0].cpu().numpy()

@@ -66,7 +66,8 @@ class Card:
 
     Attributes:
         architecture: the network's name in the catalogue.
-        layers: the chain of its layers, in order, each with the names of the network's modules in it.
+        layers: the chain of its layers, in order, each with the names of the network's modules in it, and of tensors
+            that are in none of these.
         preprocessing: of the pictures that it takes.
         init: the initial weights: pretrained | random | random:N.
         sha256: of the file of pretrained weights.
@@ -137,4 +138,5 @@ class Card:
     def tensors_in_layers(self, tensors: Iterable[str]) -> list[str]:
         """Return those of the tensors' names that belong to layers of the chain."""
         prefixes = tuple(f"{module}." for modules in self.layers.values() for module in modules)
-        return [name for name in tensors if name.startswith(prefixes)]
+        alone = {name for modules in self.layers.values() for name in modules}  # such as a class token
+        return [name for name in tensors if name.startswith(prefixes) or name in alone]

@@ -31,9 +31,19 @@ def family_of(name: str) -> Family:
     return family
 
 
-def build(name: str, n_classes: int) -> nn.Module:
-    """Return the network `name` in evaluation mode, with random weights and a last layer for `n_classes`."""
-    return family_of(name).build(name, n_classes).eval()
+def build(name: str, n_classes: int, size: int | None = None) -> nn.Module:
+    """Return the network `name` in evaluation mode, with random weights and a last layer for `n_classes`.
+
+    Args:
+        name: as `backbone.name` has it.
+        n_classes: outputs of its head.
+        size: the side of its pictures in pixels; None: that of its usual weights. It matters where the network has a
+            table of positions.
+
+    """
+    family = family_of(name)
+    network = family.build_for_size(name, n_classes, size) if family.build_for_size and size else None
+    return (network or family.build(name, n_classes)).eval()
 
 
 def published(name: str) -> dict[str, Published]:
@@ -44,7 +54,8 @@ def published(name: str) -> dict[str, Published]:
 def preprocessing(name: str, weights: Sequence[str]) -> Preprocessing:
     """Return the preprocessing of the pictures that the weights were trained on.
 
-    For URLs and files it is unknown: without a published name among `weights`, it is that of IMAGENET1K_V1.
+    For URLs and files it is unknown: without a published name among `weights`, it is that of IMAGENET1K_V1, or where
+    there is none of that name, of the first that is published.
     """
     known = published(name)
-    return next((known[key] for key in weights if key in known), known["IMAGENET1K_V1"]).preprocessing
+    return next(known[key] for key in (*weights, "IMAGENET1K_V1", *known) if key in known).preprocessing

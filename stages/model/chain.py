@@ -27,11 +27,16 @@ def layers(network: nn.Module, architecture: str) -> dict[str, nn.Module]:
 
 
 def module_names(network: nn.Module, architecture: str) -> dict[str, list[str]]:
-    """Return, for each layer of the chain, the names of the network's modules in it."""
+    """Return, for each layer of the chain, the names of the network's modules, and tensors of no such module, in it."""
     names = {module: name for name, module in network.named_modules()}
+    tensors = {id(tensor): name for name, tensor in network.state_dict(keep_vars=True).items()}
 
     def names_in(module: nn.Module) -> list[str]:
-        return [names[module]] if module in names else [name for child in module.children() for name in names_in(child)]
+        if module in names:
+            return [names[module]]
+        own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        direct = [tensors[id(tensor)] for tensor in own if id(tensor) in tensors]
+        return direct + [name for child in module.children() for name in names_in(child)]
 
     return {layer: names_in(module) for layer, module in layers(network, architecture).items()}
 
@@ -68,9 +73,47 @@ class PooledDepths(nn.Module):
         return torch.cat(self.outputs(batch), dim=1)
 
 
+def check_chain(network: nn.Module, architecture: str, size: int) -> None:
+    """Check on a drawn picture that a network's layers, one after the other, are the network.
+
+    Args:
+        network: with its weights.
+        architecture: its name in the catalogue.
+        size: the side of its pictures, in pixels.
+
+    Raises:
+        InputError: what comes to the head differs by more than a hundred thousandth of the largest number there.
+
+    """
+    *below, head = layers(network, architecture).values()
+    side = _smallest_side(architecture, size)
+    picture = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    at_head: list[torch.Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _module, inputs: at_head.append(inputs[0]))
+    try:
+        with torch.inference_mode():
+            network(picture)
+            by_layers = nn.Sequential(*below)(picture)
+    finally:
+        hook.remove()
+    (expected,) = at_head
+    if expected.shape != by_layers.shape or not torch.allclose(
+        by_layers, expected, 0, 1e-5 * float(expected.abs().max())
+    ):
+        raise InputError(
+            f"backbone.name: {architecture} is not offered: its layers, one after the other, do not give what the "
+            "network gives, with the package that is installed; name another network"
+        )
+
+
+def _smallest_side(architecture: str, size: int) -> int:
+    """Return the side of a picture that is quick to compute, where the network takes any size."""
+    return size if family_of(architecture).build_for_size else 64
+
+
 def pooled_depths(network: nn.Module, card: Card, depths: Sequence[str]) -> PooledDepths:
     """Return the part of a network that gives these depths' pooled outputs."""
-    pooling = Float32(family_of(card.architecture).pooling())
+    pooling = Float32(family_of(card.architecture).pooling(network))
     below_head = {name: layer for name, layer in layers(network, card.architecture).items() if name != "head"}
     return PooledDepths(below_head, depths, pooling)
 
@@ -100,7 +143,7 @@ def cut_network(
     frozen = nn.Sequential(*parts[:cut]).requires_grad_(requires_grad=False)
     if not depths:
         return frozen, nn.Sequential(*parts[cut:], head)
-    pooling = Float32(family_of(card.architecture).pooling())
+    pooling = Float32(family_of(card.architecture).pooling(network))
     return frozen, nn.Sequential(PooledDepths(dict(list(chain.items())[cut:]), depths, pooling), head)
 
 
@@ -129,10 +172,11 @@ def restore_backbone(card: Card, file: Path) -> nn.Module:
 
 def build_with_head(card: Card, n_classes: int) -> nn.Module:
     """Return a card's network with random weights, and a head that takes the card's depths."""
-    network = build(card.architecture, n_classes)
+    network = build(card.architecture, n_classes, card.preprocessing.crop)
     if card.depths:
+        side = _smallest_side(card.architecture, card.preprocessing.crop)
         with torch.inference_mode():
-            n_features = pooled_depths(network, card, card.depths)(torch.zeros(1, 3, 64, 64)).shape[1]
+            n_features = pooled_depths(network, card, card.depths)(torch.zeros(1, 3, side, side)).shape[1]
         network.set_submodule(card.head, nn.Linear(n_features, n_classes))
     return network
 

@@ -17,7 +17,8 @@ from itertools import combinations
 import torch
 from torch import nn
 
-from stages.model.catalogue import NAMES, build, family_of
+from stages.model.catalogue import build, family_of
+from stages.model.families import FAMILIES
 from stages.program.errors import InputError
 from stages.program.wording import unquoted
 
@@ -25,6 +26,8 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 COUNTER = "num_batches_tracked"  # batch norm's; files from before PyTorch 0.4.1 have none, and they start at 0 then
 # Words in the names of a network's moving average: BYOL's target, MoCo's encoder_k, the EMA of timm and torchvision.
 AVERAGE = re.compile(r"(?i)(?<![a-z])(ema|momentum|target|swa|averaged?|shadow|encoder_k|key_encoder)(?![a-z])")
+# The ends of the names of buffers that are no weights: where the positions of a window lie to each other.
+COMPUTED = re.compile(r"(^|\.)(relative_position_index|relative_coords_table|attn_mask)$")
 DEEPEST = 8  # dictionaries in each other
 SEARCHED = 20_000  # tensors at most in a file whose network is looked for in the whole catalogue
 Tensors = Mapping[str, torch.Tensor]
@@ -48,11 +51,25 @@ class Naming:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The tensors of a network below its head: their shapes by their names, and what files may call them."""
+    """The tensors of a network below its head.
+
+    Attributes:
+        architecture: the network's name.
+        shapes: of those that a file holds, by their names.
+        namings: what files may call them.
+        computed: those that follow from the network's sizes, whatever a file holds.
+
+    """
 
     architecture: str
     shapes: Mapping[str, tuple[int, ...]]
     namings: tuple[Naming, ...]
+    computed: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def stored(self) -> list[str]:
+        """The names of all."""
+        return [*self.shapes, *self.computed]
 
 
 @dataclass(frozen=True)
@@ -99,16 +116,19 @@ def wanted(network: nn.Module, architecture: str) -> Wanted:
     state = network.state_dict()
     # The children of a network in a Sequential, as self-supervised training cuts it from its head.
     numbers = {name: str(number) for number, (name, _) in enumerate(network.named_children())}
-    by_number = {key: f"{numbers.get(first, first)}.{rest}" for key in state for first, _, rest in [key.partition(".")]}
+    by_number = {
+        key: f"{numbers.get(first, first)}{dot}{rest}" for key in state for first, dot, rest in [key.partition(".")]
+    }
     different: list[Mapping[str, str]] = []
     for names in ({key: key for key in state}, family.names_in_files(network), by_number):
         if names not in different:
             different.append(names)
-    below_head = [key for key in state if not key.startswith(f"{head}.")]
+    below_head = [key for key in state if not key.startswith(f"{head}.") and not COMPUTED.search(key)]
     return Wanted(
         architecture,
         {key: tuple(state[key].shape) for key in below_head},
         tuple(_naming(names, below_head, head) for names in different),
+        {key: tensor for key, tensor in state.items() if COMPUTED.search(key)},
     )
 
 
@@ -152,7 +172,7 @@ def find_weights(tensors: Tensors, wanted: Wanted, subject: str) -> Found:
                 raise InputError(f"{subject} is damaged: {unquoted(chosen.prefix + name)} holds NaN or infinity")
         # A copy: two of a file's tensors may share their memory, and are stored on their own.
         state[key] = tensor.detach().clone(memory_format=torch.contiguous_format)
-    return Found(state, chosen.prefix, chosen.beside())
+    return Found(state | dict(wanted.computed), chosen.prefix, chosen.beside())
 
 
 class _Candidate:
@@ -203,7 +223,7 @@ class _Candidate:
     def surplus(self) -> list[str]:
         """Return the names in the file that are none of the network's, its head's included."""
         used, head = {self.prefix + name for name in self.naming.own}, self.prefix + self.naming.head
-        return [key for key in self.file if key not in used and not key.startswith(head)]
+        return [key for key in self.file if not (key in used or key.startswith(head) or COMPUTED.search(key))]
 
     def beside(self) -> dict[str, int]:
         """Return the other parts of the file, each by the shortest beginning of its names that nothing used has."""
@@ -267,10 +287,9 @@ def _refusal(tensors: Tensors, wanted: Wanted, candidates: list[_Candidate], sub
             problem += f"; it begins with {unquoted(next(iter(tensors)))}"
     else:
         problem = nearest.misfit() or ""
-    others = [name for name in NAMES if name != wanted.architecture and _is_a(tensors, name)]
-    advice = (
-        f"it seems to be {_a(others[0])}: set backbone.name to that" if others else "set backbone.name to what it is"
-    )
+    others = (name for names in _similar(tensors) for name in names if name != wanted.architecture)
+    other = next((name for name in others if _is_a(tensors, name)), None)
+    advice = f"it seems to be {_a(other)}: set backbone.name to that" if other else "set backbone.name to what it is"
     return f"{subject} is not {_a(wanted.architecture)}: {problem}; {advice}"
 
 
@@ -279,15 +298,21 @@ def _nearest(name: str, known: list[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, known[:2000], n=1, cutoff=0.4)), None)  # each costs time
 
 
+def _similar(tensors: Tensors) -> Iterator[tuple[str, ...]]:
+    """Yield the names of the families that a file might be of: it shares many names with one of its networks."""
+    for family in FAMILIES if len(tensors) <= SEARCHED else ():
+        try:
+            known = _wanted_without_weights(family.names[0])
+        except InputError:  # a package that it needs is missing
+            continue
+        found = max((one.n_found for one in _candidates(tensors, known)), default=0)
+        if 4 * found >= min(len(known.shapes), len(tensors)):
+            yield family.names
+
+
 def _is_a(tensors: Tensors, architecture: str) -> bool:
     """Return whether a file holds the weights of a network."""
-    if len(tensors) > SEARCHED:
-        return False
-    try:
-        known = _wanted_without_weights(architecture)
-    except InputError:  # a package that it needs is missing
-        return False
-    return any(one.fits() for one in _candidates(tensors, known))
+    return any(one.fits() for one in _candidates(tensors, _wanted_without_weights(architecture)))
 
 
 @cache

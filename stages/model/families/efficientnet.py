@@ -1,4 +1,4 @@
-"""EfficientNet, from torchvision: Tan and Le 2019, arXiv:1905.11946."""
+"""EfficientNet, from torchvision: Tan and Le 2019 and 2021, arXiv:1905.11946 and 2104.00298."""
 
 from __future__ import annotations
 
@@ -23,4 +23,4 @@ def chain(network: Any) -> dict[str, nn.Module]:  # noqa: ANN401
     }
 
 
-FAMILY = torchvision_family(r"efficientnet_b\d", chain)
+FAMILY = torchvision_family(r"efficientnet_(b\d|v2_[sml])", chain)

@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from stages.files.card import Preprocessing
-
-TINY = 1e-12  # added to variances: the gradient of a square root is infinite at 0
+from stages.model.families.pooling import MeanAndStd
 
 
 @dataclass(frozen=True)
@@ -32,22 +30,22 @@ class Published:
     licence: str | None = None
 
 
-class MeanAndStd(nn.Module):
-    """The mean and the standard deviation of each channel over the positions; one vector a picture stays as it is."""
-
-    def forward(self, output: torch.Tensor) -> torch.Tensor:
-        """Return (n, 2 * channels) for float32 maps (n, channels, height, width), the means first."""
-        if output.dim() == 2:
-            return output
-        positions = output.flatten(2)
-        mean = positions.mean(2)
-        variance = (positions - mean[:, :, None]).square().mean(2)
-        return torch.cat([mean, (variance + TINY).sqrt()], dim=1)
+def last_layer_with_positions(_network: Any, layers: Sequence[str]) -> str | None:  # noqa: ANN401
+    """Return the last of the names of a chain that is neither the pooling nor the head; None where there is none."""
+    return next((name for name in reversed(layers) if name not in {"avgpool", "head"}), None)
 
 
-def last_layer_with_positions(layers: Sequence[str]) -> str:
-    """Return the last of the names of a chain that is neither the pooling nor the head."""
-    return [name for name in layers if name not in {"avgpool", "head"}][-1]
+def layer_below_class_token(_network: Any, layers: Sequence[str]) -> str | None:  # noqa: ANN401
+    """Return the last layer but one of a network that goes on with the class token of the last, and with nothing else.
+
+    The other tokens of the last layer have no influence any more, and their gradients are 0.
+    """
+    return next(iter([name for name in layers if name not in {"avgpool", "head"}][-2:]), None)
+
+
+def maps_pooling(_network: Any) -> MeanAndStd:  # noqa: ANN401
+    """Return the pooling of outputs (n, channels, height, width)."""
+    return MeanAndStd()
 
 
 def own_names(network: nn.Module) -> dict[str, str]:
@@ -68,9 +66,13 @@ class Family:
             (that last, linear layer).
         published: returns the published weights of a network, by their names.
         packages: the packages it needs from the extra `offline`.
+        build_for_size: returns the same for pictures of a side, in pixels, where that is part of the network, as in a
+            table of positions; None: it takes any.
         names_in_files: returns, for the name of each of a network's tensors, its name in the published weights.
-        pooling: returns the module that turns the float32 output of any layer into one vector per picture.
-        grad_cam_layer: returns, of the names of a chain, the layer whose output Grad-CAM uses.
+        pooling: returns, for a network, the module that turns the float32 output of any of its layers into one vector
+            per picture, and tells where in it which positions are.
+        grad_cam_layer: returns, for a network and the names of its chain, the layer whose output Grad-CAM uses; None
+            where none has positions.
 
     """
 
@@ -79,9 +81,10 @@ class Family:
     chain: Callable[[Any], dict[str, nn.Module]]
     published: Callable[[str], dict[str, Published]]
     packages: tuple[str, ...] = ()
+    build_for_size: Callable[[str, int, int], nn.Module] | None = None
     names_in_files: Callable[[Any], dict[str, str]] = own_names
-    pooling: Callable[[], nn.Module] = MeanAndStd
-    grad_cam_layer: Callable[[Sequence[str]], str] = last_layer_with_positions
+    pooling: Callable[[Any], MeanAndStd] = maps_pooling
+    grad_cam_layer: Callable[[Any, Sequence[str]], str | None] = last_layer_with_positions
 
 
 def numbered(layers: Sequence[nn.Module]) -> dict[str, nn.Module]:

@@ -42,14 +42,15 @@ with without_compiler():
 CODE_LICENCE = "BSD-3-Clause, torchvision's; it names no other for these weights, which were trained on ImageNet-1K"
 
 
-def torchvision_family(pattern: str, chain: Callable[[Any], dict[str, nn.Module]]) -> Family:
-    """Return the family of torchvision's networks whose whole names match a pattern."""
+def torchvision_family(pattern: str, chain: Callable[[Any], dict[str, nn.Module]], **others: Any) -> Family:  # noqa: ANN401
+    """Return the family of torchvision's networks whose whole names match a pattern; `others` are fields of it."""
     names = filter(re.compile(pattern).fullmatch, models.list_models(module=models))
-    return Family(names=tuple(names), build=_build, chain=chain, published=_published)
+    return Family(names=tuple(names), build=build_network, chain=chain, published=_published, **others)
 
 
-def _build(name: str, n_classes: int) -> nn.Module:
-    network: nn.Module = models.get_model(name, weights=None, num_classes=n_classes)
+def build_network(name: str, n_classes: int, **arguments: int) -> nn.Module:
+    """Return one of torchvision's networks with random weights, for a number of classes."""
+    network: nn.Module = models.get_model(name, weights=None, num_classes=n_classes, **arguments)
     return network
 
 

@@ -2,46 +2,56 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
-from torch import nn
 
 from stages.files.card import Card
 from stages.model import catalogue, chain
+from stages.model.families import FAMILIES
+from stages.program.errors import InputError
+from tests.networks import SMALLEST, check_is_its_chain, drawn
 
-LITE = "efficientnet_lite"
 
-
-@pytest.mark.parametrize("name", catalogue.NAMES)
+@pytest.mark.parametrize("name", [*SMALLEST])
 def test_a_network_is_the_chain_of_its_layers(name: str) -> None:
-    if name.startswith(LITE):
-        pytest.importorskip("timm", reason="the extra `offline` is not installed")
-    with torch.device("meta"):
-        network = catalogue.build(name, 3)
-    network.to_empty(device="cpu")
-    state = network.state_dict()
-    generator = torch.Generator().manual_seed(0)
-    for key, tensor in state.items():
-        if tensor.ndim > 1 and not key.endswith("layer_scale"):
-            tensor.uniform_(-1, 1, generator=generator).div_(math.sqrt(tensor[0].numel() / 3))
-        elif tensor.is_floating_point():
-            low = -0.5 if key.endswith(("bias", "mean")) else 0.8
-            tensor.uniform_(low, low + 1, generator=generator)
-    preprocessing = catalogue.preprocessing(name, ["a file.pth"])
-    card = Card(name, chain.module_names(network, name), preprocessing, "random")
-    names = list(card.layers)
-    batch = torch.randn(2, 3, 64, 64, generator=generator)
+    check_is_its_chain(name)
+
+
+def test_every_family_is_among_them() -> None:
+    for family in FAMILIES:
+        assert set(family.names) & set(SMALLEST)
+
+
+def test_a_chain_that_is_not_the_network_is_not_offered() -> None:
+    network, _ = drawn("resnet18", 64)
+    chain.check_chain(network, "resnet18", 224)
+    network.register_forward_pre_hook(lambda _module, inputs: (inputs[0] * 1.01,))
+    with pytest.raises(InputError, match="resnet18 is not offered: its layers, one after the other"):
+        chain.check_chain(network, "resnet18", 224)
+
+
+@pytest.mark.parametrize("name", ["vit_b_32", "swin_t"])
+def test_tokens_are_pooled_to_vectors(name: str) -> None:
+    network, card = drawn(name, 64)
+    depths = chain.all_depths(network, name)
+    assert depths[-1] == "avgpool", "it has a norm of its own"
     with torch.inference_mode():
-        expected = network(batch)
-        _, whole = chain.cut_network(network, card, "pixels")
-        difference = float((whole(batch) - expected).abs().max())
-    assert float((expected[0] - expected[1]).abs().max()) > 1000 * difference, "the pictures tell, the chain does not"
-    assert names[:2] == ["stem", "layer1"]
-    assert names[-2:] == ["avgpool", "head"]
-    assert card.tensors_in_layers(state) == list(state), "each tensor is in a layer"
-    for cut in names[:-1]:
-        below, above = chain.cut_network(network, card, cut)
-        assert repr(nn.Sequential(*below, *above)) == repr(whole), "the two parts are the whole chain"
-        assert [*map(id, below.parameters()), *map(id, above.parameters())] == [*map(id, whole.parameters())]
+        pooled = chain.pooled_depths(network, card, depths).outputs(torch.randn(2, 3, 64, 64))
+    assert {output.dim() for output in pooled} == {2}
+    tokens = torch.arange(2 * 5 * 3.0).reshape(2, 5, 3)
+    pooling = catalogue.family_of("vit_b_32").pooling(network)
+    assert torch.equal(pooling(tokens), torch.cat([tokens[:, 0], tokens[:, 1:].mean(1)], dim=1))
+    maps = torch.randn(2, 4, 4, 3)
+    pooling = catalogue.family_of("swin_t").pooling(network)
+    torch.testing.assert_close(pooling(maps)[:, :3], maps.mean((1, 2)))
+    torch.testing.assert_close(pooling(maps)[:, 3:], maps.std((1, 2), correction=0))
+
+
+def test_a_table_of_positions_is_of_the_size_of_the_weights() -> None:
+    assert catalogue.preprocessing("vit_b_16", ["IMAGENET1K_SWAG_E2E_V1"]).crop == 384
+    with torch.device("meta"):
+        network = catalogue.build("vit_b_16", 2, 384)
+    assert network.get_parameter("encoder.pos_embedding").shape == (1, 1 + (384 // 16) ** 2, 768)
+    card = Card("vit_b_16", {}, catalogue.preprocessing("vit_b_16", ["IMAGENET1K_SWAG_E2E_V1"]), "random")
+    with torch.device("meta"):
+        assert chain.build_with_head(card, 2).get_parameter("encoder.pos_embedding").shape[1] == 577
