@@ -23,7 +23,7 @@ from stages.program.threads import cores, in_order
 # Only these: Pillow's other formats start programs (EPS) or hold no pictures to train on.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM")
 LARGE = 8_000_000  # pixels; larger pictures are decoded one at a time, so that memory does not grow with the cores
-_large = Lock()
+large_pictures: AbstractContextManager[object] = Lock()
 AHEAD = 256  # pictures; enough to go on decoding while PyTorch is imported
 # Pieces of memory over 32 MiB go back to the system when they are freed; Pillow's default of 16 MiB stays with each
 # thread. Eight pictures of 50 megapixels on four threads took 814 MiB at most, and take 200 with these.
@@ -143,7 +143,10 @@ def _upright(file: File, min_side: int) -> Iterator[Image.Image]:
         full_size = picture.width * picture.height if picture.info.get("progressive") else 0
         picture.draft("RGB", (min_side, min_side))
         large = max(full_size, picture.width * picture.height) > LARGE
-        with _large if large else nullcontext(), closing(picture):  # closed, so that its memory is free for the next
+        with (
+            large_pictures if large else nullcontext(),
+            closing(picture),
+        ):  # closed, so that its memory is free for the next
             picture.load()
             with suppress(Exception):  # unreadable tags turn nothing
                 ImageOps.exif_transpose(picture, in_place=True)
