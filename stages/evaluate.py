@@ -58,9 +58,10 @@ def compute_logits(params: Params, card: Card, split: StoredSplit, ranks: Ranks)
         head = LinearHead(tensors[f"{card.head}.weight"], tensors[f"{card.head}.bias"])
         return np.concatenate([head.logits(rows) for rows in split.side_by_side(card.depths)])
 
-    from stages.model.encoding import Decoded, encode_all, logits_encoder  # here, as a head needs no decoder
+    from stages.model.encoding import decode_shares, encode_all, logits_encoder  # here, as a head needs no decoder
 
-    decoded = Decoded(PictureSplit(Path("data/images/val")), np.arange(len(split.labels)), card, ranks)
+    share = PictureSplit(Path("data/images/val")), np.arange(len(split.labels))
+    [decoded] = decode_shares([share], card, ranks, params.device)
     batches = encode_all(decoded, logits_encoder(params, card, file), what="evaluate")
     logits = [arrays[0][:, 0] for _, arrays in batches]
     return ranks.all_gather(np.concatenate(logits) if logits else None)

@@ -52,6 +52,7 @@ def main() -> None:
             encoder=partial(pooled_encoder, params, card, layers, views, seed),
             card=card,
             ranks=ranks,
+            device=params.device,
         )
         if ranks.rank == 0:
             card.write(target)

@@ -21,6 +21,7 @@ from torch._subclasses import fake_tensor as fakes
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
+REAL_EMPTY_LIKE = torch.empty_like
 FILLED = 0.25  # what a fake tensor is taken for where its numbers are asked for
 
 
@@ -34,6 +35,8 @@ class Traffic:
         mixed: operations on tensors of both, but for a single number.
         doubles: operations on the device that give float64.
         devices: on which anything was computed.
+        waits: for an event.
+        races: reading what another stream, or a copy that the host has not waited for, may not have written yet.
 
     """
 
@@ -42,6 +45,67 @@ class Traffic:
     mixed: Counter[str] = field(default_factory=Counter)
     doubles: Counter[str] = field(default_factory=Counter)
     devices: set[str] = field(default_factory=set)
+    waits: int = 0
+    races: Counter[str] = field(default_factory=Counter)
+    host: Clock = field(default_factory=dict)  # what the host has waited for
+    written: list[tuple[Stream, int, torch.dtype]] = field(default_factory=list)  # copies that go on meanwhile
+
+    def in_flight(self, dtype: torch.dtype) -> int:
+        """Return how many copies of such numbers to the device may still read the host's memory."""
+        return sum(self.host.get(stream, 0) < at for stream, at, of in self.written if of == dtype)
+
+
+class Stream:
+    """A stream: what it was told to do, and what it has waited for of the others."""
+
+    def __init__(self, *_: object) -> None:
+        self.told = 0
+        self.seen: Clock = {}
+
+    def wait_event(self, event: Event) -> None:
+        for stream, at in event.clock.items():
+            self.seen[stream] = max(self.seen.get(stream, 0), at)
+
+    def wait_stream(self, stream: Stream) -> None:
+        self.wait_event(stream.record_event())
+
+    def record_event(self) -> Event:
+        return Event({**self.seen, self: self.told})
+
+
+@dataclass(frozen=True)
+class Event:
+    """A point in a stream."""
+
+    clock: Clock
+
+    def synchronize(self) -> None:
+        traffic = TRAFFIC[-1]
+        traffic.waits += 1
+        for stream, at in self.clock.items():
+            traffic.host[stream] = max(traffic.host.get(stream, 0), at)
+
+
+Clock = dict[Stream, int]
+TRAFFIC: list[Traffic] = []
+CURRENT: list[Stream] = []  # the streams that were entered
+
+
+def empty_like(tensor: torch.Tensor, **options: Any) -> torch.Tensor:
+    """Make a tensor as `torch.empty_like` does, which cannot pin memory without a GPU."""
+    options.pop("pin_memory", None)
+    empty: torch.Tensor = REAL_EMPTY_LIKE(tensor, **options)
+    return empty
+
+
+@contextmanager
+def entered(stream: Stream) -> Iterator[None]:
+    """Have what follows done in a stream."""
+    CURRENT.append(stream)
+    try:
+        yield
+    finally:
+        CURRENT.pop()
 
 
 class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -53,17 +117,28 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
+        stream, lasting = CURRENT[-1], [*args, *(kwargs or {}).values()][-1] is True  # non_blocking comes last
         operands = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
         results = [one for one in tree_leaves(result) if isinstance(one, torch.Tensor)]
         before, after = ({one.device.type for one in tensors} for tensors in (operands, results))
         name = str(func)
         traffic = self._traffic
         traffic.devices |= {str(one.device) for one in results}
+        if "cuda" in before | after:
+            for writer, at in (one._written for one in operands if hasattr(one, "_written")):
+                if writer is not stream and stream.seen.get(writer, 0) < at:
+                    traffic.races[name] += 1
+            stream.told += 1
+            for one in results:
+                one._written = stream, stream.told  # type: ignore[attr-defined]
         if "copy" in name or name.startswith(("aten.to.", "aten.cpu")):  # the latter in inference mode
             if before == {"cpu"} and "cuda" in after and not {id(one) for one in operands} & self._pinned:
                 traffic.sent[f"{name} {tuple(results[0].shape)}"] += 1
-            if "cuda" in before and "cpu" in after:
+            elif before == {"cpu"} and "cuda" in after:
+                traffic.written.append((stream, stream.told, results[0].dtype))
+            if "cuda" in before and "cpu" in after and not lasting:
                 traffic.received[f"{name} {tuple(results[0].shape)}"] += 1
+                traffic.host[stream] = stream.told
         elif len(before) > 1 and any(one.device.type == "cpu" and one.dim() for one in operands):
             traffic.mixed[name] += 1
         if any(one.dtype == torch.float64 and one.device.type == "cuda" for one in results):
@@ -72,8 +147,11 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def fake_gpu(index: int = 0) -> Iterator[Traffic]:
-    """Have PyTorch believe in two GPUs, of which this process has one, and watch what goes there."""
+def fake_gpu(index: int = 0, kind: str = "cuda") -> Iterator[Traffic]:
+    """Have PyTorch believe in two GPUs, of which this process has one, and watch what goes there.
+
+    Of another `kind`, mps or xpu, there are the names alone.
+    """
     traffic, pinned, kept = Traffic(), set[int](), list[torch.Tensor]()
 
     def pin_memory(tensor: torch.Tensor, *_: object) -> torch.Tensor:
@@ -87,6 +165,9 @@ def fake_gpu(index: int = 0) -> Iterator[Traffic]:
             return real_numpy(tensor)
         if tensor.device.type != "cpu":
             raise TypeError(f"can't convert {tensor.device} tensor to numpy")
+        writer, at = getattr(tensor, "_written", (None, 0))
+        if writer and traffic.host.get(writer, 0) < at:
+            traffic.races["numpy"] += 1
         return np.full(tuple(tensor.shape), FILLED).astype(str(tensor.dtype).removeprefix("torch."))
 
     def backward(loss: torch.Tensor, *_: object) -> None:
@@ -123,16 +204,25 @@ def fake_gpu(index: int = 0) -> Iterator[Traffic]:
         "is_available": lambda: True, "device_count": lambda: 2, "current_device": lambda: index,
         "is_bf16_supported": lambda **_: True, "_lazy_init": lambda: None,
         "get_device_name": lambda *_: "a fake GPU",
+        "Stream": Stream, "stream": entered, "current_stream": lambda *_: CURRENT[-1],
         "get_rng_state": lambda *_: really(torch.zeros)(16, dtype=torch.uint8), "set_rng_state": lambda *_: None,
     }  # fmt: skip
     tensor: dict[str, Any] = {
         "pin_memory": pin_memory, "numpy": numpy, "backward": backward, "tolist": filled(torch.Tensor.tolist, FILLED),
+        "record_stream": lambda *_: None,
         "item": filled(torch.Tensor.item, FILLED), "__float__": filled(torch.Tensor.__float__, FILLED),
         "__bool__": filled(torch.Tensor.__bool__, True),
     }  # fmt: skip
+    accelerator: dict[str, Any] = {
+        "current_accelerator": lambda **_: torch.device(kind), "device_count": lambda: 2,
+        "current_device_index": lambda: index,
+    }  # fmt: skip
     deterministic = torch.get_deterministic_debug_mode()
     with (
+        entered(Stream()),
         patch.multiple(torch.cuda, **cuda),
+        patch.multiple(torch.accelerator, **accelerator),
+        patch.object(torch, "empty_like", empty_like),
         patch.multiple(torch.Tensor, **tensor),
         patch.object(nn.Module, "_apply", apply),
         patch.object(fakes, "init_gpu_context", lambda *_: None),
@@ -140,9 +230,11 @@ def fake_gpu(index: int = 0) -> Iterator[Traffic]:
         FakeTensorMode(allow_non_fake_inputs=True),
         Watch(traffic, pinned),
     ):
+        TRAFFIC.append(traffic)
         try:
             yield traffic
         finally:
+            TRAFFIC.pop()
             torch.set_deterministic_debug_mode(deterministic)
 
 

@@ -89,7 +89,7 @@ def command_line() -> argparse.Namespace:
     parser.add_argument(
         "--format", choices=FORMATS, default="table", help="json: one object a line; csv: UTF-8 (%(default)s)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu (%(default)s)")
     return parser.parse_args()
 
 

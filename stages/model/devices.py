@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
+from platform import machine
 from typing import Any
 
 import numpy as np
@@ -15,38 +18,65 @@ from torch import nn
 from stages.program.errors import InputError
 
 VECTORS = 128  # a multiple of how many numbers a CPU computes at a time, in any precision
+NAMES = {"cuda": "CUDA device", "mps": "Apple GPU (MPS)", "xpu": "Intel GPU (XPU)"}
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
 
 
 def choose_device(name: str) -> torch.device:
     """Return the device that `device` in params.yaml names, and make its arithmetic deterministic, and float32 float32.
 
-    A GPU is returned with its number: what runs in threads would take "cuda" for the first one, whichever is meant.
+    An accelerator is returned with its number: what runs in threads would take "cuda" for the first one, whichever is
+    meant.
 
     Raises:
         InputError: there is no such device here, or all processes of a launch would share one.
 
     """
     keep_freed_memory()
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if name == "cpu" or (name == "auto" and accelerator is None):
         return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise InputError(f"device is {name}, but PyTorch finds no CUDA device here; use auto or cpu")
-    index = torch.device(name).index if name != "auto" else None
+    kind = accelerator.type if name == "auto" and accelerator else name.partition(":")[0]
+    if accelerator is None or kind != accelerator.type:
+        raise InputError(f"device is {name}, but PyTorch finds no {NAMES[kind]} here; use auto or cpu")
+    index, there = torch.device(name).index if name != "auto" else None, torch.accelerator.device_count()
     if index is None:
-        index = torch.cuda.current_device()  # of the process, where torchrun started several
-    elif index >= torch.cuda.device_count():
-        raise InputError(f"device is {name}, but there are {torch.cuda.device_count()} CUDA devices, from cuda:0")
+        index = torch.accelerator.current_device_index()  # of the process, where torchrun started several
+    elif index >= there:
+        raise InputError(f"device is {name}, but there are {there} CUDA devices, from cuda:0")
     elif int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
         raise InputError(f"device is {name}, which the processes of launch would all share; set it to cuda")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
+    if kind == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed one
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.allow_tf32 = False  # by default convolutions multiply 10 bits of float32's 23
+        torch.backends.cuda.matmul.allow_tf32 = False
     # What torch.use_deterministic_algorithms does, which imports the compiler to tell it, too: one or two seconds.
     torch.set_deterministic_debug_mode("warn")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it here
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False  # by default convolutions multiply 10 bits of float32's 23
-    torch.backends.cuda.matmul.allow_tf32 = False
-    return torch.device("cuda", index)
+    return torch.device(kind, index)
+
+
+def machine_name(device: torch.device) -> str:
+    """Return what the last digits of numbers depend on: the model of the device."""
+    if device.type == "cpu":
+        return str(torch.cpu.get_capabilities())
+    module = torch.get_device_module(device)
+    return str(module.get_device_name(device)) if hasattr(module, "get_device_name") else f"{device.type} {machine()}"
+
+
+def random_states(device: torch.device) -> list[torch.Tensor]:
+    """Return what random numbers are drawn from, on the CPU and on the device: uint8 tensors on the CPU."""
+    if device.type == "cpu":
+        return [torch.get_rng_state()]
+    return [torch.get_rng_state(), torch.get_device_module(device).get_rng_state(device)]
+
+
+def set_random_states(states: Sequence[torch.Tensor], device: torch.device) -> None:
+    """Draw on from where `random_states` was called."""
+    torch.set_rng_state(states[0])
+    for state in states[1:]:
+        torch.get_device_module(device).set_rng_state(state, device)
 
 
 def keep_freed_memory() -> None:
@@ -127,7 +157,7 @@ def send(array: NDArray[np.generic], device: torch.device) -> torch.Tensor:
     tensor = torch.from_numpy(array)
     if tensor.dtype == torch.uint16:
         tensor = tensor.view(torch.bfloat16)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    return tensor.pin_memory().to(device, non_blocking=True) if has_streams(device) else tensor.to(device)
 
 
 def receive(tensor: torch.Tensor) -> NDArray[Any]:
@@ -136,9 +166,80 @@ def receive(tensor: torch.Tensor) -> NDArray[Any]:
     return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
+def has_streams(device: torch.device) -> bool:
+    """Whether the device copies while it computes, from memory that is pinned."""
+    return device.type in {"cuda", "xpu"}
+
+
+class Streams:
+    """Two streams of an accelerator: one copies a batch there while the other computes with the one before.
+
+    Without streams (MPS) it does one after the other. What the current stream was told to do before comes first.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        if has_streams(device):
+            self._module: Any = torch.get_device_module(device)
+            self._copying, self._computing = self._module.Stream(device), self._module.Stream(device)
+            self._computing.wait_stream(self._module.current_stream(device))
+
+    def compute(
+        self, array: NDArray[np.generic], function: Callable[[torch.Tensor], Sequence[torch.Tensor]]
+    ) -> Callable[[], list[NDArray[Any]]]:
+        """Start to compute a function of an array; return another that waits for its results.
+
+        The array has been copied when this returns, and may be overwritten.
+        """
+        if not has_streams(self._device):
+            arrays = [receive(one) for one in function(send(array, self._device))]
+            return lambda: arrays
+        with self._module.stream(self._copying):
+            batch = send(array, self._device)
+            copied = self._copying.record_event()
+        with self._module.stream(self._computing):
+            self._computing.wait_event(copied)
+            batch.record_stream(self._computing)  # its memory is not another batch's before that has computed
+            results = [_receive_later(one) for one in function(batch)]
+            computed = self._computing.record_event()
+        copied.synchronize()
+
+        def wait() -> list[NDArray[Any]]:
+            computed.synchronize()
+            return [receive(one) for one in results]
+
+        return wait
+
+
+def _receive_later(tensor: torch.Tensor) -> torch.Tensor:
+    """Copy a tensor to pinned memory once it is computed; its numbers are there after an event that is recorded now."""
+    return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+
+
+@contextmanager
+def pinned(array: NDArray[np.generic], device: torch.device) -> Iterator[None]:
+    """Pin the memory of an array that other processes write to, for the block; where that fails `send` copies it."""
+    if device.type != "cuda":
+        yield
+        return
+    runtime: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+    address = array.ctypes.data
+    registered = int(runtime.cudaHostRegister(address, array.nbytes, 1)) == 0  # 1: for all devices
+    if not registered:
+        with suppress(RuntimeError):  # the next thing that the device is told reports it, whatever that is
+            torch.zeros(1, device=device)
+    try:
+        yield
+    finally:
+        if registered:
+            runtime.cudaHostUnregister(address)
+
+
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16 natively."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    """Whether the hardware multiplies bfloat16 natively: of Apple's GPUs the first did not."""
+    if device.type in {"cuda", "xpu"}:
+        return bool(torch.get_device_module(device).is_bf16_supported(including_emulation=False))
+    if device.type == "mps":
+        return False
     capabilities = torch.cpu.get_capabilities()
     return any(bool(capabilities.get(feature)) for feature in ("avx512_bf16", "amx_bf16", "bf16"))

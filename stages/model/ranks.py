@@ -102,11 +102,13 @@ def join_process_group(device: str) -> Iterator[Ranks]:
     from torch import distributed
 
     torch.set_num_threads(cores())
-    on_gpu = device != "cpu" and torch.cuda.is_available()
-    if on_gpu:
-        _take_a_gpu(device)
+    accelerator = None if device == "cpu" else torch.accelerator.current_accelerator(check_available=True)
+    backend = "gloo"
+    if accelerator:
+        _take_an_accelerator(device, accelerator.type)
+        backend = f"cpu:gloo,{accelerator.type}:{distributed.get_default_backend_for_device(accelerator.type)}"
     try:
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+        distributed.init_process_group(backend)
     except ValueError as error:
         raise InputError(f"WORLD_SIZE is set, but not by torchrun: {error}; unset it, and set launch") from None
     ranks = Ranks(distributed.get_rank(), distributed.get_world_size())
@@ -121,15 +123,17 @@ def join_process_group(device: str) -> Iterator[Ranks]:
         raise
 
 
-def _take_a_gpu(device: str) -> None:
-    """Make the GPU of this process's number on its machine the one that "cuda" means."""
+def _take_an_accelerator(device: str, kind: str) -> None:
+    """Make the one of this process's number on its machine the one that "cuda" means."""
     import torch
 
-    rank, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if kind == "mps":
+        raise InputError(f"device is {device}, of which a Mac has one: processes cannot share it; set launch to null")
+    rank, there = int(os.environ.get("LOCAL_RANK", "0")), torch.accelerator.device_count()
     if rank >= there:
         processes = os.environ.get("LOCAL_WORLD_SIZE", "several")
         raise InputError(
-            f"device is {device}, and launch starts {processes} processes on a machine with {there} CUDA devices; "
-            "start one for each, or set device to cpu"
+            f"device is {device}, and launch starts {processes} processes on a machine with {there} "
+            f"{kind.upper()} devices; start one for each, or set device to cpu"
         )
-    torch.cuda.set_device(rank)
+    torch.accelerator.set_device_index(rank)

@@ -21,7 +21,7 @@ from stages.files.hashing import code_of, sha256_of
 from stages.files.picture_split import PictureSplit
 from stages.files.rows import Generation, Part, RowKey, RowStore
 from stages.files.stored_split import write_list
-from stages.model.encoding import WEIGHTS, Decoded, Encoder, encode_all
+from stages.model.encoding import WEIGHTS, Decoded, Encoder, decode_shares, encode_all
 from stages.model.ranks import Ranks
 from stages.program.params import Augment, Params
 
@@ -49,7 +49,6 @@ class Job:
     split: str
     rows: NDArray[np.int64]
     views: tuple[int, ...]
-    decoded: Decoded
 
 
 def row_key(
@@ -69,18 +68,15 @@ def row_key(
     versions = {name: version(name) for name in ("numpy", "pillow")}
     plain: dict[str, Any] = {"layers": list(layers), "preprocessing": card.preprocessing.as_dict()}
     if network:
-        import torch
-
-        from stages.model.devices import choose_device, uses_bfloat16
+        from stages.model.devices import choose_device, machine_name, uses_bfloat16
 
         device = choose_device(params.device)
-        on_gpu = device.type == "cuda"
         plain |= {
             "architecture": card.architecture,
             "chain": card.layers,
             "weights": sha256_of(WEIGHTS),
             "bfloat16": uses_bfloat16(device, params.precision),
-            "machine": torch.cuda.get_device_name(device) if on_gpu else str(torch.cpu.get_capabilities()),
+            "machine": machine_name(device),
         }
         versions |= {name: version(name) for name in ("torch", "torchvision")}
     plain |= {"versions": versions, "code": code_of("model", "pictures")}
@@ -102,6 +98,7 @@ def store(
     encoder: Callable[[], Encoder],
     card: Card,
     ranks: Ranks,
+    device: str,
 ) -> None:
     """Write stored splits below a folder, with the arrays that an encoder gives; the ranks share the pictures.
 
@@ -115,12 +112,15 @@ def store(
         encoder: makes the encoder; called then, too, and not where all rows are known.
         card: with the preprocessing of the pictures.
         ranks: the processes.
+        device: as in params.yaml.
 
     """
     parts = {name: Part(split.pictures.contents, split.n_views) for name, split in splits.items()}
     generation, missing = _begin(rows, arrays, parts, key, ranks)
     with _room(rows, generation, ranks):
-        jobs = [job for name, split in splits.items() for job in _jobs(name, split, missing[name], card, ranks)]
+        jobs = [job for name, split in splits.items() for job in _jobs(name, split, missing[name])]
+        shares = [(splits[job.split].pictures, job.rows) for job in jobs]
+        decoded = decode_shares(shares, card, ranks, device)
         if ranks.rank == 0:
             if generation.key is None:
                 generation.write_key(key())
@@ -131,9 +131,9 @@ def store(
         started = time.perf_counter()
         for name, split in splits.items():
             computed, shapes = 0, ""
-            for job in jobs:
+            for job, squares in zip(jobs, decoded, strict=True):
                 if job.split == name and encode:
-                    shapes = _compute(job, split, generation, encode, ranks)
+                    shapes = _compute(job, squares, split, generation, encode, rank=ranks.rank)
                     computed += len(job.rows)
             known = f", {shapes}" if shapes else ""
             rate = f", {computed / (time.perf_counter() - started):.0f} pictures a second" if computed else ""
@@ -158,25 +158,23 @@ def _begin(
     return generation or Generation(rows.folder(number), arrays, parts), missing
 
 
-def _jobs(name: str, split: Split, missing: NDArray[np.bool_], card: Card, ranks: Ranks) -> list[Job]:
-    """Return a split's missing cells as pictures of which the same views are missing, and start decoding them."""
+def _jobs(name: str, split: Split, missing: NDArray[np.bool_]) -> list[Job]:
+    """Return a split's missing cells as pictures of which the same views are missing."""
     table = missing.reshape(len(split.pictures), split.n_views)
     rows = np.flatnonzero(table.any(axis=1))
     patterns, which = np.unique(table[rows], axis=0, return_inverse=True)
-    jobs = []
-    for number, pattern in enumerate(patterns):
-        own = rows[which.reshape(-1) == number]
-        decoded = Decoded(split.pictures, own, card, ranks)
-        jobs.append(Job(name, own, tuple(np.flatnonzero(pattern).tolist()), decoded))
-    return jobs
+    return [
+        Job(name, rows[which.reshape(-1) == number], tuple(np.flatnonzero(pattern).tolist()))
+        for number, pattern in enumerate(patterns)
+    ]
 
 
-def _compute(job: Job, split: Split, generation: Generation, encoder: Encoder, ranks: Ranks) -> str:
+def _compute(job: Job, decoded: Decoded, split: Split, generation: Generation, encoder: Encoder, *, rank: int) -> str:
     """Write what an encoder makes of a rank's share of a job; return the shapes of a picture's arrays."""
     shapes, contents = "", split.pictures.contents[job.rows]
-    with generation.writer(job.split, ranks.rank) as writer:
+    with generation.writer(job.split, rank) as writer:
         for first, batch in encode_all(
-            job.decoded, encoder, contents, job.views, what=f"{generation.folder.parent.name} {job.split}"
+            decoded, encoder, contents, job.views, what=f"{generation.folder.parent.name} {job.split}"
         ):
             rows = job.rows[first : first + len(batch[0])]
             cells = (rows[:, None] * split.n_views + np.array(job.views)).reshape(-1)

@@ -51,8 +51,9 @@ def training_view(
 
     """
     theta = torch.from_numpy(np.stack([_affine(augment, draw) for draw in draws]))
-    if squares.device.type == "cuda":
-        theta = theta.pin_memory().to(squares.device, non_blocking=True)
+    if squares.device.type in {"cuda", "xpu"}:
+        theta = theta.pin_memory()
+    theta = theta.to(squares.device, non_blocking=True)
     pixels = squares.permute(0, 3, 1, 2).float()
     sampled = F.grid_sample(pixels, _grid(theta, preprocessing.crop), padding_mode="reflection", align_corners=False)
     return _normalise(sampled, preprocessing)

@@ -255,8 +255,8 @@ class Params(Block):
     seed: Seed
     device: Annotated[
         str,
-        StringConstraints(pattern="^(auto|cpu|cuda(:[0-9]{1,3})?)$"),
-        Field(description="auto, cpu, cuda or cuda:N"),
+        StringConstraints(pattern="^(auto|cpu|cuda(:[0-9]{1,3})?|mps|xpu)$"),
+        Field(description="auto, cpu, cuda, cuda:N, mps or xpu"),
     ]
     precision: Literal["auto", "float32", "bfloat16"]
     launch: Annotated[str, StringConstraints(pattern=r"\S"), Field(description="a command")] | None

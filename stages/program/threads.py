@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from typing import TypeVar
+from contextlib import closing
+from itertools import count, islice, takewhile
+from typing import TypeVar, cast
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -21,7 +22,7 @@ def cores() -> int:
 
 def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], *, ahead: int, threads: int | None = None
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Start calling `work` on the items in threads, one per core, and return its results in the order of the items.
 
     At most `ahead` items are pending or waiting to be taken, so memory does not grow with their number. Threads help
@@ -36,7 +37,7 @@ def in_order(
         pool.shutdown(cancel_futures=True)
         raise
 
-    def results() -> Iterator[Result]:
+    def results() -> Generator[Result, None, None]:
         try:
             while pending:
                 result = pending.popleft().result()
@@ -46,3 +47,13 @@ def in_order(
             pool.shutdown(cancel_futures=True)
 
     return results()
+
+
+def in_background(items: Iterator[Item], ahead: int) -> Generator[Item, None, None]:
+    """Take items in a thread of their own, at most `ahead` of them before they are asked for; yield them in order.
+
+    Nothing but that thread runs what makes the items, so that this may use the memory of one again for the next.
+    """
+    end = object()
+    with closing(in_order(lambda _: next(items, end), count(), ahead=ahead, threads=1)) as results:
+        yield from cast(Iterator[Item], takewhile(lambda item: item is not end, results))

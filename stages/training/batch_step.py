@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stages.model.chain import trained_layers
-from stages.model.devices import autocast
+from stages.model.devices import autocast, random_states, set_random_states
 from stages.model.ranks import Ranks
 from stages.program.errors import InputError
 from stages.program.params import GradientDescent
@@ -78,8 +78,7 @@ class BatchStep:
 
         "random" is what dropout and stochastic depth draw from, on the CPU and on a GPU: uint8 (ranks, ...).
         """
-        device, ranks = self._batches.device, self._batches.ranks
-        random = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+        ranks, random = self._batches.ranks, random_states(self._batches.device)
         return {
             "trained": {key: value.cpu().clone() for key, value in self._trained.state_dict().items()},
             "optimiser": self.optimiser.state_dict(),
@@ -90,10 +89,8 @@ class BatchStep:
         """Go on where `state_dict` was called."""
         self._trained.load_state_dict(state["trained"])
         self.optimiser.load_state_dict(state["optimiser"])
-        on_cpu, *on_gpu = (states[self._batches.ranks.rank].clone() for states in state["random"])  # no views
-        torch.set_rng_state(on_cpu)
-        for one in on_gpu:
-            torch.cuda.set_rng_state(one, self._batches.device)
+        own = [states[self._batches.ranks.rank].clone() for states in state["random"]]  # no views
+        set_random_states(own, self._batches.device)
 
 
 def make_optimiser(trained: nn.Sequential, strategy: GradientDescent, learning_rate: float) -> torch.optim.Optimizer:

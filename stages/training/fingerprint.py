@@ -13,7 +13,7 @@ import torch
 from stages.files.card import Card
 from stages.files.hashing import STAGES, sha256_of
 from stages.files.stored_split import StoredSplit
-from stages.model.devices import choose_device
+from stages.model.devices import choose_device, machine_name
 from stages.model.ranks import Ranks
 from stages.program.params import Params
 
@@ -30,7 +30,7 @@ def fingerprint(params: Params, split: StoredSplit, card: Card, ranks: Ranks) ->
     else:  # its last digits come from the card and its libraries
         cudnn: Any = torch.backends.cudnn
         arithmetic = {
-            "GPU": torch.cuda.get_device_name(device), "CUDA": torch.version.cuda, "cuDNN": cudnn.version()
+            "GPU": machine_name(device), "CUDA": torch.version.cuda, "cuDNN": cudnn.version()
         }  # fmt: skip
     return {
         "strategy": params.chosen.model_dump(mode="json"),

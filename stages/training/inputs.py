@@ -68,6 +68,7 @@ def stored_inputs(
                 encoder=pixel_encoder if pixels else partial(map_encoder, params, card, layer, views),
                 card=card,
                 ranks=ranks,
+                device=params.device,
             )
             if ranks.rank == 0:
                 write_json(target / "key.json", key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,21 @@ import numpy as np
 import pytest
 import torch
 
+from stages.files.card import Preprocessing
 from stages.files.picture_list import as_contents
-from stages.model.encoding import BATCH, map_encoder, pooled_encoder
+from stages.files.picture_split import PictureSplit
+from stages.model import encoding
+from stages.model.encoding import (
+    BATCH,
+    Encoder,
+    accelerator_batch,
+    decode_shares,
+    encode_all,
+    map_encoder,
+    pixel_encoder,
+    pooled_encoder,
+)
+from stages.model.ranks import Ranks
 from stages.program.params import load_params
 from tests.conftest import takes_long
 from tests.small_run import prepare
@@ -47,3 +61,45 @@ def test_a_picture_alone_beside_others_and_elsewhere(in_tmp_path: Path, name: st
                 assert one.tobytes() == array[:3, 1:].tobytes(), "without the plain view"
     finally:
         torch.set_num_threads(threads)
+
+
+def means(squares: encoding.Squares, contents: object, views: object) -> Callable[[], encoding.Arrays]:
+    arrays = [squares.mean(axis=(1, 2))[:, None]]
+    return lambda: arrays
+
+
+@pytest.mark.parametrize("ranks", [Ranks(), Ranks(1, 2)])
+@pytest.mark.parametrize("threads", [2, 0])
+def test_whoever_decodes_and_whatever_computes(
+    drawn_images: Path, monkeypatch: pytest.MonkeyPatch, threads: int, ranks: Ranks
+) -> None:
+    card = prepare("linear", {}, "mobilenet_v3_small")
+    shares = [
+        (PictureSplit(drawn_images / "data/images" / split), np.arange(n)[::step])
+        for split, n, step in (("train", 24, 1), ("val", 15, -2))
+    ]
+    monkeypatch.setattr(encoding, "SHARD", 4)
+    monkeypatch.setattr(encoding, "accelerator_batch", lambda _: 2 * BATCH)
+    encoders = [Encoder(means, 2 * BATCH if threads == 0 else BATCH, threads)]
+    encoders += [pixel_encoder()] if threads else []
+    for encoder in encoders:
+        found = [
+            [
+                (first, [array.copy() for array in arrays])
+                for first, arrays in encode_all(decoded, encoder, what="pictures")
+            ]
+            for processes in (True, False)
+            for decoded in decode_shares(shares, card, ranks, "cpu", processes=processes)
+        ]
+        by_processes, by_threads = found[:2], found[2:]
+        assert sum(len(arrays[0]) for share in by_processes for _, arrays in share) == (32 if ranks.size == 1 else 16)
+        for one, other in zip(by_processes, by_threads, strict=True):
+            assert [first for first, _ in one] == [first for first, _ in other]
+            for (_, ours), (_, theirs) in zip(one, other, strict=True):
+                assert ours[0].tobytes() == theirs[0].tobytes()
+
+
+@pytest.mark.parametrize(("crop", "batch"), [(64, 256), (224, 256), (256, 256), (288, 128), (600, 32), (9999, 8)])
+def test_an_accelerator_takes_fewer_pictures_where_they_are_large(crop: int, batch: int) -> None:
+    preprocessing = Preprocessing(crop, crop, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    assert accelerator_batch(preprocessing) == batch

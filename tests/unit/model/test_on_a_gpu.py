@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,12 +25,12 @@ from stages.program.errors import InputError
 from stages.program.params import Augment, GradientDescent, Params, load_params
 from stages.training.gradient_descent import train
 from tests.conftest import ROOT
-from tests.fake_gpu import Traffic, fake_gpu, really
+from tests.fake_gpu import Event, Stream, Traffic, fake_gpu, really
 from tests.small_run import ONCE, prepare, run
 from tools.predict import Prediction, predict
 
 AUGMENT = Augment(min_scale=0.5, flip=0.5, rotation=10)
-CONTENTS = as_contents(f"{number:064x}" for number in range(64))
+CONTENTS = as_contents(f"{number:064x}" for number in range(256))
 
 
 @pytest.fixture(autouse=True)
@@ -61,10 +61,13 @@ def encode(card: Card, precision: str, kind: str, index: int) -> tuple[list[Any]
             encoder = encoding.pooled_encoder(given, card, card.depths, AUGMENT, 0)
         else:
             encoder = encoding.map_encoder(given, card, "layer8", AUGMENT)
-        squares = np.zeros((encoder.batches * encoding.BATCH, 72, 72, 3), np.uint8)
+        squares = np.zeros((encoder.batch, 72, 72, 3), np.uint8)
         encoder.encode(squares, CONTENTS, (0, 1, 2))
         traffic.__init__()  # type: ignore[misc]
-        return encoder.encode(squares, CONTENTS, (0, 1, 2)), traffic
+        finish = encoder.start(squares, CONTENTS, (0, 1, 2))
+        assert not traffic.received, "the host waits for results before it has told the device what to do next"
+        assert not traffic.in_flight(torch.uint8), "a decoder may write where the device still reads"
+        return finish(), traffic
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -74,12 +77,13 @@ def test_features_stay_on_their_gpu_and_wait_for_nothing_but_the_results(
     card: Card, precision: str, kind: str, index: int
 ) -> None:
     arrays, traffic = encode(card, precision, kind, index)
-    assert all(array.shape[:2] == (64, 3) for array in arrays)
+    assert all(array.shape[:2] == (256, 3) for array in arrays)
     assert {device for device in traffic.devices if device != "cpu"} == {f"cuda:{index}"}
     assert not traffic.mixed
     assert not traffic.doubles
     assert not traffic.sent, "the host would wait for copies from memory that is not pinned"
-    assert traffic.received.total() == len(arrays)
+    assert not traffic.races
+    assert traffic.waits == 2, "for the copy there, and for the results"
 
 
 def test_predictions_are_made_doubles_on_the_host(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,6 +143,31 @@ def test_waiting_is_noticed(card: Card, monkeypatch: pytest.MonkeyPatch) -> None
     assert traffic.sent.total() == 2 * 3 + 1, "and the squares"
 
 
+@pytest.mark.parametrize(
+    ("plant", "what"),
+    [
+        ({"wait_event": lambda *_: None}, "squares that are on their way"),
+        ({"wait_stream": lambda *_: None}, "weights that are on their way"),
+    ],
+)
+def test_streams_that_do_not_wait_for_each_other_are_noticed(
+    card: Card, monkeypatch: pytest.MonkeyPatch, plant: Mapping[str, Any], what: str
+) -> None:
+    for name, method in plant.items():
+        monkeypatch.setattr(Stream, name, method)
+    _, traffic = encode(card, "float32", "pooled", 0)
+    assert traffic.races, what
+
+
+def test_a_host_that_does_not_wait_is_noticed(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Event, "synchronize", lambda _: None)
+    with pytest.raises(AssertionError, match="a decoder may write where the device still reads"):
+        encode(card, "float32", "pooled", 0)
+    monkeypatch.setattr(Traffic, "in_flight", lambda *_: 0)
+    _, traffic = encode(card, "float32", "pooled", 0)
+    assert traffic.races["numpy"]
+
+
 def test_which_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     with fake_gpu(1):
         assert choose_device("auto") == choose_device("cuda") == torch.device("cuda", 1)
@@ -153,10 +182,33 @@ def test_which_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
             choose_device("cuda:0")
 
 
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
+def test_one_accelerator_and_not_another(kind: str) -> None:
+    with fake_gpu(0, kind):
+        assert choose_device("auto") == choose_device(kind) == torch.device(kind, 0)
+        assert choose_device("cpu") == torch.device("cpu")
+        for other, name in {"cuda": "CUDA device", "mps": r"Apple GPU \(MPS\)", "xpu": r"Intel GPU \(XPU\)"}.items():
+            if other != kind:
+                with pytest.raises(InputError, match=f"device is {other}, but PyTorch finds no {name} here; use auto"):
+                    choose_device(other)
+
+
+def test_without_any_accelerator() -> None:
+    assert choose_device("auto") == torch.device("cpu")
+    with pytest.raises(InputError, match="device is xpu, but PyTorch finds no Intel GPU"):
+        choose_device("xpu")
+
+
 @pytest.mark.parametrize(
-    ("device", "sentence"), [("auto", "4 processes on a machine with 2 CUDA devices"), ("cpu", "")]
+    ("device", "kind", "sentence"),
+    [
+        ("auto", "cuda", "4 processes on a machine with 2 CUDA devices"),
+        ("xpu", "xpu", "4 processes on a machine with 2 XPU devices"),
+        ("mps", "mps", "of which a Mac has one: processes cannot share it; set launch to null"),
+        ("cpu", "cuda", ""),
+    ],
 )
-def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch, device: str, sentence: str) -> None:
+def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch, device: str, kind: str, sentence: str) -> None:
     for name, value in (("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "4"), ("LOCAL_RANK", "3"), ("RANK", "3")):
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MASTER_ADDR", raising=False)
@@ -164,7 +216,7 @@ def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch, device: str, 
     threads = torch.get_num_threads()
     # On the CPU it gets as far as to the address of the first process, which is not set here.
     expected = sentence or "WORLD_SIZE is set, but not by torchrun"
-    with fake_gpu(), pytest.raises(InputError, match=expected), join_process_group(device):
+    with fake_gpu(0, kind), pytest.raises(InputError, match=expected), join_process_group(device):
         pass
     torch.set_num_threads(threads)
     assert os.environ["LOCAL_RANK"] == "3"

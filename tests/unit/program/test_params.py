@@ -191,7 +191,7 @@ def test_a_surplus_name_in_any_block(tmp_path: Path, above: str) -> None:
         ("seed", "zero", "seed is 'zero': it takes a whole number from 0 and less than 4294967296"),
         ("seed", "1", "seed is '1': it takes a whole number from 0 and less than 4294967296; leave out the quo"),
         ("seed", ..., "seed is missing: it takes a whole number from 0 and less than 4294967296"),
-        ("device", "gpu", "device is 'gpu': it takes auto, cpu, cuda or cuda:N"),
+        ("device", "gpu", "device is 'gpu': it takes auto, cpu, cuda, cuda:N, mps or xpu"),
         ("precision", "float16", "precision is 'float16': it takes auto or float32 or bfloat16"),
         ("data.sha256", "abc", "data.sha256 is 'abc': it takes 64 hexadecimal digits in lower case or null"),
         ("data.ulr", "x", "data.ulr is not a parameter here; did you mean 'url'? there are: path, url, sha256, "),

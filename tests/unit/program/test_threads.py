@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stages.program.threads import in_order
+from stages.program.threads import in_background, in_order
 
 
 def test_in_order() -> None:
@@ -25,4 +25,40 @@ def test_items_that_fail_leave_no_thread_behind(good: int) -> None:
 
     with pytest.raises(ValueError, match="no more"):
         finished += in_order(lambda n: n, items(), ahead=10, threads=2)
+    assert threading.active_count() == before
+
+
+def test_in_background_one_thread_takes_what_is_not_far_ahead() -> None:
+    taken: list[int] = []
+    threads = set()
+
+    def items() -> Iterator[int]:
+        for number in range(9):
+            taken.append(number)
+            threads.add(threading.current_thread())
+            yield number
+
+    results = in_background(items(), ahead=2)
+    for number in range(5):
+        assert next(results) == number
+        assert len(taken) <= number + 2 + 1
+    assert [*results] == [*range(5, 9)]
+    assert len(threads) == 1
+    assert threading.current_thread() not in threads
+
+
+def test_in_background_an_error_comes_in_its_turn_and_an_end_before_the_end_ends_the_thread() -> None:
+    before = threading.active_count()
+
+    def items() -> Iterator[int]:
+        yield 1
+        raise ValueError("no more")
+
+    results = in_background(items(), ahead=2)
+    assert next(results) == 1
+    with pytest.raises(ValueError, match="no more"):
+        next(results)
+    unfinished = in_background(iter(range(9)), ahead=2)
+    assert next(unfinished) == 0
+    unfinished.close()
     assert threading.active_count() == before
