@@ -27,7 +27,7 @@ from torchvision import models
 
 from stages.files.hashing import sha256_of
 from stages.files.picture_list import as_contents, write_contents, write_names
-from tests.preloaded import run_module
+from tests.preloaded import folder_of_python
 from tests.server import Server, serving
 
 pytest.register_assert_rewrite("tests.readers")
@@ -205,15 +205,17 @@ class Checkout:
     def run(self, *command: str, fails: bool = False) -> str:
         """Run a command in the checkout and return what it printed; it has to succeed, or to fail where it `fails`.
 
-        A Python module is run not in a new process but in a fork of one that has imported what takes long.
+        A Python module, and what stages it runs where it is DVC, are forks of a process that has imported what takes long.
         """
+        environment = self.environment
         if command[:2] == (sys.executable, "-m"):
-            status, printed = run_module(*command[2:], folder=self.folder, environment=self.environment)
-            return self._checked(status, printed, fails=fails)
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
-        )
-        return self._checked(done.returncode, done.stdout + done.stderr, fails=fails)
+            environment = {**environment, "PATH": f"{folder_of_python()}{os.pathsep}{environment['PATH']}"}
+            command = ("python", *command[1:])
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        printed = done.stdout + done.stderr
+        assert (done.returncode != 0) == fails, printed
+        assert not fails or "Traceback" not in printed, printed
+        return printed
 
     def dvc(self, *arguments: str, fails: bool = False) -> str:
         return self.run(sys.executable, "-m", "dvc", *arguments, fails=fails)
@@ -223,11 +225,6 @@ class Checkout:
 
     def tool(self, name: str, *arguments: str, fails: bool = False) -> str:
         return self.run(sys.executable, "-m", f"tools.{name}", *arguments, fails=fails)
-
-    def _checked(self, status: int, printed: str, *, fails: bool) -> str:
-        assert (status != 0) == fails, printed
-        assert not fails or "Traceback" not in printed, printed
-        return printed
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")

@@ -1,43 +1,97 @@
-"""Python modules run as programs in forks of a process that has imported what takes them long: DVC and PyTorch."""
+"""A `python` that starts at once: it runs modules in forks of a process that has imported what takes them long."""
 
 from __future__ import annotations
 
-import multiprocessing
+import atexit
+import json
 import os
 import runpy
+import select
+import signal
+import socket
+import subprocess
 import sys
-from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 # Nothing that looks at the environment when it is imported, as pygit2 does for the home, and nothing of this project,
 # of which each checkout has its own.
 PRELOADED = ["dvc.cli.parser", "dvc.repo.index", "dvc.repo.reproduce", "dvc_data.index", "networkx", "torch"]
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(PRELOADED)
+ROOT = Path(__file__).parent.parent
+CLIENT = """\
+#!{python} -IS
+import json, os, signal, socket, sys
+if sys.argv[1:2] != ["-m"]:
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    request = json.dumps([sys.argv[2:], os.getcwd(), dict(os.environ)]).encode()
+    socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
+    server.sendall(request)
+    status = int(server.recv(100))
+if status < 0:
+    os.kill(os.getpid(), -status)
+os._exit(status)
+"""
 
 
-def run_module(name: str, *arguments: str, folder: Path, environment: Mapping[str, str]) -> tuple[int, str]:
-    """Do what `python -m name arguments` would in a folder; return its exit status, and its output and errors."""
-    with TemporaryDirectory() as kept:
-        files = [f"{kept}/output", f"{kept}/errors"]
-        process = FORKS.Process(target=_become, args=(name, arguments, str(folder), {**environment}, files))
-        process.start()
-        process.join()
-        assert process.exitcode is not None
-        printed = "".join(Path(file).read_text() if Path(file).exists() else "" for file in files)
-        return process.exitcode, printed
+@cache
+def folder_of_python() -> str:
+    """Return a folder with such a `python`, to come first in a PATH; the process behind it ends with the tests."""
+    folder = TemporaryDirectory()
+    address = f"{folder.name}/socket"
+    client = Path(folder.name, "python")
+    client.write_text(CLIENT.format(python=sys.executable, address=address))
+    client.chmod(0o755)
+    command = [sys.executable, "-m", "tests.preloaded", address]
+    server = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"ready\n"
+    atexit.register(folder.cleanup)
+    atexit.register(server.kill)
+    return folder.name
 
 
-def _become(name: str, arguments: tuple[str, ...], folder: str, environment: dict[str, str], files: list[str]) -> None:
-    """Be a process that was started for a module."""
-    for number, file in enumerate(files, start=1):
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT)
+def wait_for_request(address: str) -> str:
+    """Fork for each request that comes, until the tests end; return, in the fork, the name of the module to be run."""
+    for name in PRELOADED:
+        import_module(name)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(address)
+        server.listen(100)
+        print("ready", flush=True)
+        while sys.stdin not in select.select([server, sys.stdin], [], [])[0]:
+            connection, _ = server.accept()
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                return become(connection)
+            connection.close()
+    sys.exit()
+
+
+def become(connection: socket.socket) -> str:
+    """Take over what a client was started with, in a child whose exit status it is told; return the module's name."""
+    size, descriptors, _, _ = socket.recv_fds(connection, 8, 3)
+    with connection.makefile("rb") as file:
+        arguments, folder, environment = json.loads(file.read(int.from_bytes(size, "big")))
+    if child := os.fork():
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        connection.sendall(str(status).encode())
+        os._exit(0)
+    connection.close()
+    for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.path.insert(0, folder)
-    sys.argv = [name, *arguments]
-    runpy.run_module(name, run_name="__main__", alter_sys=True)
+    sys.path[0] = folder
+    sys.argv = arguments
+    return str(arguments[0])
+
+
+if __name__ == "__main__":
+    runpy.run_module(wait_for_request(sys.argv[1]), run_name="__main__", alter_sys=True)

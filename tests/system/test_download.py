@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, Checkout, names_in, write_zip
-from tests.preloaded import run_module
+from tests.preloaded import folder_of_python
 from tests.server import BODY, SECRET, SHA256, Handler, Server, basic, reply, serving, tagged
 
 
@@ -105,11 +105,12 @@ def holding(folder: Path, secret: str) -> set[str]:
 
 def verbose(checkout: Checkout) -> str:
     """What a download that fails prints with -v, the tracebacks of DVC itself included."""
-    status, printed = run_module(
-        "dvc", "repro", "-v", "download", folder=checkout.folder, environment=checkout.environment
-    )
-    assert status
-    return printed
+    done = subprocess.run(
+        [f"{folder_of_python()}/python", "-m", "dvc", "repro", "-v", "download"], cwd=checkout.folder,
+        env=checkout.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode
+    return done.stdout + done.stderr
 
 
 def test_no_secret_is_printed_or_written(checkout: Checkout, tmp_path: Path) -> None:
