@@ -205,7 +205,7 @@ class Checkout:
     def run(self, *command: str, fails: bool = False) -> str:
         """Run a command in the checkout and return what it printed; it has to succeed, or to fail where it `fails`.
 
-        A Python module, and what stages it runs where it is DVC, are forks of a process that has imported what takes long.
+        A Python module, and any stages that it runs, are forks of a process that has imported what takes long.
         """
         environment = self.environment
         if command[:2] == (sys.executable, "-m"):
@@ -277,26 +277,7 @@ def check_cache(folder: Path) -> int:
     return len(files)
 
 
-@pytest.fixture
-def new_checkout(tmp_path: Path) -> Callable[[], Checkout]:
-    """Make a fresh checkout each time it is called."""
-
-    def make() -> Checkout:
-        number = len(list(tmp_path.iterdir()))
-        folder, home = tmp_path / f"checkout{number}", tmp_path / f"home{number}"
-        folder.mkdir()
-        home.mkdir()
-        return Checkout(folder, home)
-
-    return make
-
-
-@pytest.fixture
-def checkout(new_checkout: Callable[[], Checkout]) -> Checkout:
-    return new_checkout()
-
-
-def built_checkout(factory: pytest.TempPathFactory, name: str, build: Callable[[Path, Path], None]) -> Checkout:
+def built_checkout(factory: pytest.TempPathFactory, name: str, build: Callable[[Path, Path], object]) -> Checkout:
     """Return a checkout in `name`/checkout, with a home beside it, which is built once for all processes of the run."""
 
     def both(folder: Path) -> None:
@@ -305,6 +286,23 @@ def built_checkout(factory: pytest.TempPathFactory, name: str, build: Callable[[
 
     folder = built_once(factory, name, both)
     return Checkout.at(folder / "checkout", folder / "home")
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which nothing has run; to copy, not to change."""
+    return built_checkout(tmp_path_factory, "fresh", Checkout)
+
+
+@pytest.fixture
+def new_checkout(fresh: Checkout, tmp_path: Path) -> Callable[[], Checkout]:
+    """Make a fresh checkout each time it is called."""
+    return lambda: fresh.copy(tmp_path / f"checkout{len(list(tmp_path.iterdir()))}")
+
+
+@pytest.fixture
+def checkout(new_checkout: Callable[[], Checkout]) -> Checkout:
+    return new_checkout()
 
 
 @pytest.fixture(scope="session")

@@ -161,6 +161,5 @@ def test_a_training_that_stores_its_inputs_is_one_that_finds_them(drawn_images: 
     shutil.rmtree("data/model")
     train.main()
     assert contents(drawn_images, "data/model") == before
-    assert contents(drawn_images, "data/model") == before
     stored = StoredSplit(Path("data/inputs/train"))
     assert np.array_equal(stored.contents, StoredSplit(Path("data/features/train")).contents)
