@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import astuple, replace
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stages.dataset.archive import Archive, Member, check_distinct
-from stages.dataset.fixes import DROP, Fixes
-from stages.dataset.layout import SPLITS, Layout, Place, choose, matches, read_layout
+from stages.dataset.archive import Archive
+from stages.dataset.fixes import Fixes
+from stages.dataset.layout import SPLITS, Layout, choose, matches, read_layout
+from stages.dataset.left_out import LeftOut
+from stages.dataset.members import Member, Members
+from stages.dataset.paths import Paths
 from stages.dataset.shards import Incoming, write_split
 from stages.dataset.splitting import choose_val
 from stages.dataset.suffixes import ARCHIVES, TABLES, picture_like
+from stages.dataset.unpacked import Picture, check_places, correct, read_pictures
 from stages.files.atomic import replacing
 from stages.files.json_files import write_json
 from stages.files.listing import is_hidden
+from stages.files.records import Records
 from stages.pictures import decoding
 from stages.pictures.levels import Extent, common_levels, write_levels
 from stages.program.errors import InputError
@@ -27,20 +34,7 @@ from stages.program.wording import listed, unquoted
 
 FEWEST = 2  # pictures of a class to train on: one is held out to choose the weight decay, or the epoch
 OF_THE_PHOTOGRAPHS = ["imageNotFound.*"]  # what data.exclude has until somebody changes it
-NAMED = 100  # files that are named of those left out for one reason; the others are counted
-PRINTED = 10  # of those, on the terminal
-
-
-@dataclass(slots=True)
-class Picture:
-    """A file of the set that may be a picture, and its place in data/images."""
-
-    member: Member
-    place: Place
-    split: str  # "" until it is chosen, where the set has no split
-    problem: str = ""  # why it cannot be decoded
-    sha256: str = ""
-    extent: Extent | None = None  # of a picture of more than 8 bits
+PRINTED = 10  # files that are left out, on the terminal
 
 
 def main() -> None:
@@ -84,7 +78,7 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
         byte, "train_copies", their number in train, and "val_also_in_train"; where pictures have more than 8 bits,
         "levels": {"pictures": n, "black", "white"}, which `target`/levels.json has, too; "notes", sentences on what
         was decided; "files": {"all", "used", "left_out"}; and "left_out": [{"file", "reason"}, ...], of each reason the
-        first NAMED.
+        first few.
 
     Raises:
         InputError: not an archive, damaged, hostile, no classes, a class without pictures, or too many broken ones.
@@ -93,138 +87,157 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
     with Archive(archive, data.limits) as zipped, replacing(target) as temporary:
         incoming = temporary / "incoming"
         incoming.mkdir(parents=True)
-        left_out, layout = _lay_out(zipped, data, incoming)
-        members = {member.path: member for member in zipped.members}
-        pictures = [Picture(members[path], place, place.split) for path, place in layout.places.items()]
-        zipped.check_sizes(picture.member for picture in pictures)
-        _check_places(pictures)
-        _extract(zipped, pictures, incoming)
-        layout = _fix(pictures, layout, Fixes(Path(data.fixes)), incoming)
-        left_out |= {picture.member.path: picture.problem for picture in pictures if picture.problem}
-
-        usable = [picture for picture in pictures if not picture.problem]
-        _check_classes(pictures, usable)
-        _check_missed(zipped.members, left_out, layout.missed, len(usable), data.max_bad_fraction)
-        if not layout.split:
-            contents = [(picture.place.label, picture.sha256) for picture in usable]
-            chosen = choose_val(contents, data.val_fraction, data.val_seed)
-            for picture, is_val in zip(usable, chosen, strict=True):
-                picture.split = "val" if is_val else "train"
-        _check_sizes_of_classes(usable)
-        shards = len(usable) > data.shard_above
-        with progress(len(usable), "pack" if shards else "move", "pictures") as update:
+        left_out = LeftOut(incoming)
+        layout, members = _lay_out(zipped, data, incoming, left_out)
+        zipped.check_sizes(members)
+        check_places(lambda: (layout.places[member.path] for member in members), incoming)
+        pictures, notes = correct(_extract(zipped, members, layout, incoming), Fixes(Path(data.fixes)), incoming)
+        n_before = len(left_out)
+        for picture in read_pictures(pictures):
+            if picture.problem:
+                left_out.add(int(picture.number), PurePosixPath(picture.path), picture.reason)
+        _check_classes(pictures)
+        left_out.check(len(pictures) - (len(left_out) - n_before), data.max_bad_fraction)
+        used = _split(pictures, layout, data, incoming)
+        _check_sizes_of_classes(used)
+        shards = len(used) > data.shard_above
+        with progress(len(used), "pack" if shards else "move", "pictures") as update:
             for split in SPLITS:
-                own = [
-                    Incoming(f"{one.place.label}/{one.place.name}", one.sha256, str(number))
-                    for number, one in enumerate(pictures)
-                    if one.split == split and not one.problem
-                ]
+                own = (
+                    Incoming(f"{one.label}/{one.name}", one.sha256, one.number)
+                    for one in read_pictures(used)
+                    if one.split == split
+                )
                 write_split(temporary / split, own, incoming, shards=shards, done=update)
+        summary = _counts(used, layout, data, incoming) | _levels(used, temporary)
+        if notes := [*layout.notes, *notes]:
+            summary["notes"] = notes
+        summary["files"] = {"all": len(zipped.members), "used": len(used), "left_out": len(left_out)}
+        summary["left_out"] = left_out.named()
         incoming.rmdir()
-        levels: dict[str, Any] = {}
-        if extents := [picture.extent for picture in usable if picture.extent]:
-            common = common_levels(extents)
-            write_levels(temporary, common)
-            levels = {"levels": {"pictures": len(extents), **common.as_dict()}}
-        return _counts(usable, layout, data) | levels | _accounts(zipped.members, usable, left_out, layout)
+        return summary
 
 
-def _lay_out(zipped: Archive, data: Data, folder: Path) -> tuple[dict[PurePosixPath, str], Layout]:
-    """Return why each file is left out that is no picture or not wanted, and how the others are laid out.
+def _lay_out(zipped: Archive, data: Data, scratch: Path, left_out: LeftOut) -> tuple[Layout, Members]:
+    """Find out how the set is laid out, and return that and the files that have a place; note why others have none.
 
     Args:
         zipped: the set.
         data: the params.
-        folder: where tables of labels are written for the time that they are read.
+        scratch: where tables of labels are written for the time that they are read.
+        left_out: takes the others.
 
     """
-    left_out = {member.path: "hidden" for member in zipped.members if not member.visible}
-    visible = [member for member in zipped.members if member.visible]
-    chosen, in_vain = choose([member.path for member in visible], data.include, data.exclude)
-    left_out |= chosen
-    tables: dict[PurePosixPath, Member] = {}
-    pictures = []
-    for member in visible:
-        suffix = member.path.suffix.lower()
-        if not member.irregular and suffix in TABLES:
-            tables[member.path] = member  # also one that data.include does not name
-        if member.path in left_out:
-            continue
-        if member.irregular or suffix in ARCHIVES:
-            left_out[member.path] = member.irregular or "an archive inside the set"
-        elif not picture_like(member.path):
-            left_out[member.path] = "not a picture"
-        else:
-            pictures.append(member.path)
+    visible = Paths(lambda: (member.path for member in zipped.members if member.visible))
+    unwanted, in_vain = choose(visible, data.include, data.exclude)
+    possible, tables = Members(scratch), Members(scratch)
+    for member in zipped.members:
+        if member.visible and not member.irregular and member.path.suffix.lower() in TABLES:
+            tables.add(member)  # also one that data.include does not name
+        if not _no_picture(member, unwanted):
+            possible.add(member)
+    if not len(possible):
+        raise _no_pictures(zipped.members, unwanted)
+    read: set[PurePosixPath] = set()
 
     def fetch(path: PurePosixPath) -> Path:
-        left_out[path] = "a table, read for its labels"
-        file = folder / "table"
-        for _ in zipped.extract([tables[path]], lambda _: file, Path.stat):
+        read.add(path)
+        file = scratch / "table"
+        for _ in zipped.extract((table for table in tables if table.path == path), lambda _: file, Path.stat):
             pass
         return file
 
-    if not pictures:
-        raise _no_pictures(left_out)
+    in_order = Records.sort((table.path.parts for table in tables), scratch)
     try:
-        layout = read_layout(pictures, sorted(tables), data, fetch)
+        layout = read_layout(
+            Paths(lambda: (member.path for member in possible)),
+            Paths(lambda: (PurePosixPath(*parts) for parts in in_order)),
+            data, fetch, scratch,
+        )  # fmt: skip
     finally:
-        (folder / "table").unlink(missing_ok=True)
-    _check_no_class_is_lost(left_out, layout, data)
-    _check_no_class_is_empty(zipped, layout, data)
+        (scratch / "table").unlink(missing_ok=True)
+    placed = Members(scratch)
+    around = {folder.parent for folder in layout.class_folders}
+    guessed, garbled = set(zipped.guessed_names), []
+    for member in zipped.members:
+        reason = "a table, read for its labels" if member.path in read else _no_picture(member, unwanted)
+        if reason:
+            _check_no_class_is_lost(member.path, reason, layout.class_folders, around, data)
+        elif member.path in layout.places:
+            placed.add(member)
+            garbled += [member.path] if member.path in guessed else []
+        else:
+            reason = layout.left_out[member.path]
+        if reason:
+            left_out.add(member.number, member.path, reason)
+    _check_no_class_is_empty(zipped, around, data)
+    notes = [*layout.notes]
     if in_vain and data.exclude != OF_THE_PHOTOGRAPHS:
-        note = f"data.exclude: no file or folder of the set matches {listed(in_vain)}"
-        layout = replace(layout, notes=[*layout.notes, note])
-    if guessed := [path for path in zipped.guessed_names if path in layout.places]:
-        note = (
-            f"{len(guessed)} names are in an encoding that the archive does not say, such as {str(guessed[0])!r}: if "
+        notes.append(f"data.exclude: no file or folder of the set matches {listed(in_vain)}")
+    if garbled:
+        notes.append(
+            f"{len(garbled)} names are in an encoding that the archive does not say, such as {str(garbled[0])!r}: if "
             "they are garbled, pack it anew with names in UTF-8"
         )
-        layout = replace(layout, notes=[*layout.notes, note])
-    return {**left_out, **layout.left_out}, layout
+    return replace(layout, notes=notes), placed
 
 
-def _no_pictures(left_out: Mapping[PurePosixPath, str]) -> InputError:
-    archive = next((path for path in left_out if path.suffix.lower() in ARCHIVES), None)
-    hint = f"it holds {str(archive)!r}: unpack it and give that one" if archive else "arrange them as <class>/<picture>"
-    if excluded := sum("data." in reason for reason in left_out.values()):
+def _no_picture(member: Member, unwanted: Mapping[PurePosixPath, str]) -> str | None:
+    """Return why a file is no picture, or not wanted; None where it may be one."""
+    if not member.visible:
+        return "hidden"
+    if reason := unwanted.get(member.path):
+        return reason
+    if member.irregular or member.path.suffix.lower() in ARCHIVES:
+        return member.irregular or "an archive inside the set"
+    return None if picture_like(member.path) else "not a picture"
+
+
+def _no_pictures(members: Members, unwanted: Mapping[PurePosixPath, str]) -> InputError:
+    archive = next((str(member.path) for member in members if member.path.suffix.lower() in ARCHIVES), None)
+    hint = f"it holds {archive!r}: unpack it and give that one" if archive else "arrange them as <class>/<picture>"
+    if excluded := sum("data." in (_no_picture(member, unwanted) or "") for member in members):
         hint = f"data.include and data.exclude leave out {excluded} files"
     return InputError(f"the set holds no pictures; {hint}")
 
 
-def _check_no_class_is_lost(left_out: Mapping[PurePosixPath, str], layout: Layout, data: Data) -> None:
+def _check_no_class_is_lost(
+    path: PurePosixPath, reason: str, class_folders: Set[PurePosixPath], around: Set[PurePosixPath], data: Data
+) -> None:
     """Refuse a folder beside the class folders of which nothing is left, unless it is left out by its own name."""
-    beside = {folder.parent for folder in layout.class_folders}
-    for path, reason in left_out.items():
-        for folder in (path, *path.parents):
-            if folder.parent in beside and folder not in layout.class_folders and folder.name:
-                by_its_file = reason.startswith("excluded") and not any(matches(folder, one) for one in data.exclude)
-                if folder != path and by_its_file and picture_like(path):
-                    raise InputError(
-                        f"no file in the set's {folder}/ is a picture that is used: {path.name!r} is {reason}; "
-                        "leave out the folder, too, or mend the pattern"
-                    )
-                if folder == path and reason == "a symbolic link" and not path.suffix:
-                    raise InputError(
-                        f"beside the class folders, {str(path)!r} is a link that leads nowhere in the set: a class "
-                        "may lie behind it; put the folder in its place, or name it in data.exclude"
-                    )
+    for folder in (path, *path.parents):
+        if folder.parent in around and folder not in class_folders and folder.name:
+            by_its_file = reason.startswith("excluded") and not any(matches(folder, one) for one in data.exclude)
+            if folder != path and by_its_file and picture_like(path):
+                raise InputError(
+                    f"no file in the set's {folder}/ is a picture that is used: {path.name!r} is {reason}; "
+                    "leave out the folder, too, or mend the pattern"
+                )
+            if folder == path and reason == "a symbolic link" and not path.suffix:
+                raise InputError(
+                    f"beside the class folders, {str(path)!r} is a link that leads nowhere in the set: a class "
+                    "may lie behind it; put the folder in its place, or name it in data.exclude"
+                )
 
 
-def _check_no_class_is_empty(zipped: Archive, layout: Layout, data: Data) -> None:
+def _check_no_class_is_empty(zipped: Archive, around: Set[PurePosixPath], data: Data) -> None:
     """Refuse a folder beside the class folders in which there is nothing at all."""
-    beside = {folder.parent for folder in layout.class_folders}
-    filled = {parent for member in zipped.members for parent in member.path.parents}
-    for folder in sorted(zipped.folders):
-        hidden = any(map(is_hidden, folder.parts))
-        chosen = any(matches(folder, pattern) for pattern in data.exclude) or bool(data.include)
-        if folder.parent in beside and folder not in filled and not hidden and not chosen:
-            raise InputError(f"the class folder {folder}/ is empty; put pictures into it, or name it in data.exclude")
+    empty = {
+        folder
+        for folder in zipped.folders
+        if folder.parent in around
+        and not any(map(is_hidden, folder.parts))
+        and not data.include
+        and not any(matches(folder, pattern) for pattern in data.exclude)
+    }
+    for member in zipped.members if empty else ():
+        empty.difference_update(member.path.parents)
+    if empty:
+        raise InputError(f"the class folder {min(empty)}/ is empty; put pictures into it, or name it in data.exclude")
 
 
-def _extract(zipped: Archive, pictures: Sequence[Picture], folder: Path) -> None:
+def _extract(zipped: Archive, members: Members, layout: Layout, folder: Path) -> Records:
     """Write each file under its number, until it is known to be a picture, and remove those that cannot be decoded."""
-    numbers = {picture.member: number for number, picture in enumerate(pictures)}
 
     def examine(file: Path) -> tuple[str | None, Extent | None]:
         reason, extent = decoding.examine(file)
@@ -232,68 +245,57 @@ def _extract(zipped: Archive, pictures: Sequence[Picture], folder: Path) -> None
             file.unlink()
         return reason, extent
 
-    with progress(len(pictures), "unzip", "pictures") as update:
-        extracted = zipped.extract(numbers, lambda member: folder / str(numbers[member]), examine)
+    pictures = Records(folder)
+    with progress(len(members), "unzip", "pictures") as update:
+        extracted = zipped.extract(members, lambda member: folder / str(member.number), examine)
         for member, digest, (reason, extent) in extracted:
-            picture = pictures[numbers[member]]
-            picture.sha256, picture.extent, picture.problem = digest, extent, reason or ""
+            levels = astuple(extent) if extent else None
+            pictures.add(*Picture.of(member, layout.places[member.path], digest, reason, levels))
             update(1)
+    return pictures
 
 
-def _check_places(pictures: Sequence[Picture]) -> None:
-    check_distinct(PurePosixPath(one.place.split, one.place.label, one.place.name) for one in pictures)
-
-
-def _fix(pictures: Sequence[Picture], layout: Layout, fixes: Fixes, folder: Path) -> Layout:
-    """Give pictures the class that data.fixes says, or leave them out; return the layout with what is to be said."""
-    fixes.check({picture.place.label for picture in pictures})
-    taken = {picture.place for picture in pictures}
-    n_moved = 0
-    for number, picture in enumerate(pictures):
-        place = picture.place
-        label = fixes.of(picture.member.path, place.split, place.label, place.name, picture.sha256)
-        if label is None or label == place.label or picture.problem:
-            continue
-        if label == DROP:
-            picture.problem = "excluded by data.fixes"
-            (folder / str(number)).unlink()
-            continue
-        n_moved += 1
-        picture.place = replace(place, label=label)
-        if picture.place in taken:  # another of that name is there already
-            picture.place = replace(picture.place, name=PurePosixPath(place.label, place.name))
-        taken.add(picture.place)
-    if n_moved:
-        _check_places(pictures)
-    subject = "1 picture has" if n_moved == 1 else f"{n_moved} pictures have"
-    notes = [f"{subject} another class by data.fixes"] if n_moved else []
-    return replace(layout, notes=[*layout.notes, *notes, *([fixes.note] if fixes.note else [])])
-
-
-def _check_classes(pictures: Sequence[Picture], usable: Sequence[Picture]) -> None:
+def _check_classes(pictures: Records) -> None:
     classes: dict[str, set[str]] = {}
-    for picture in pictures:
-        classes.setdefault(picture.place.split, set()).add(picture.place.label)
+    good: set[tuple[str, str]] = set()
+    broken: dict[tuple[str, str], Picture] = {}
+    for picture in read_pictures(pictures):
+        classes.setdefault(picture.split, set()).add(picture.label)
+        one = picture.split, picture.label
+        if not picture.problem:
+            good.add(one)
+        elif one not in broken or PurePosixPath(picture.path) < PurePosixPath(broken[one].path):
+            broken[one] = picture
     if len(classes) > 1 and classes["train"] != classes["val"]:
         extra = ", ".join(sorted(classes["train"] ^ classes["val"])[:9])
         raise InputError(f"the set's train and val have different classes ({extra} in one only); give both the same")
     labels = set().union(*classes.values())
     if len(labels) < 2:
         raise InputError(f"the set has 1 class ({', '.join(labels)}); two or more are needed")
-    good = {(picture.place.split, picture.place.label) for picture in usable}
-    for split in sorted(classes):
-        for label in sorted(labels):
-            if (split, label) not in good:
-                example = next(p for p in pictures if (p.place.split, p.place.label) == (split, label))
-                raise InputError(
-                    f"no file of the class {label!r}{f' in {split}' if split else ''} is a picture that can be "
-                    f"decoded; {str(example.member.path)!r}: {example.problem}"
-                )
+    for split, label in sorted(broken.keys() - good):
+        raise InputError(
+            f"no file of the class {label!r}{f' in {split}' if split else ''} is a picture that can be "
+            f"decoded; {broken[split, label].path!r}: {broken[split, label].reason}"
+        )
 
 
-def _check_sizes_of_classes(pictures: Sequence[Picture]) -> None:
+def _split(pictures: Records, layout: Layout, data: Data, scratch: Path) -> Records:
+    """Return the pictures that can be used, each with its split."""
+
+    def usable() -> Iterator[Picture]:
+        return (one for one in read_pictures(pictures) if not one.problem)
+
+    contents = ((one.label, one.sha256) for one in usable())
+    chosen = None if layout.split else choose_val(contents, data.val_fraction, data.val_seed)
+    used = Records(scratch)
+    for number, one in enumerate(usable()):
+        used.add(*(one._replace(split="val" if chosen[number] else "train") if chosen else one))
+    return used
+
+
+def _check_sizes_of_classes(pictures: Records) -> None:
     """Refuse a class of which nothing could be held out: before any network runs over the others."""
-    counts = Counter(picture.place.label for picture in pictures if picture.split == "train")
+    counts = Counter(picture.label for picture in read_pictures(pictures) if picture.split == "train")
     if rare := sorted(label for label, n in counts.items() if n < FEWEST):
         more = f" (and so of {len(rare) - 1} others: {', '.join(rare[1:9])})" if len(rare) > 1 else ""
         raise InputError(
@@ -302,68 +304,31 @@ def _check_sizes_of_classes(pictures: Sequence[Picture]) -> None:
         )
 
 
-def _check_missed(
-    members: Sequence[Member],
-    left_out: Mapping[PurePosixPath, str],
-    stray: frozenset[PurePosixPath],
-    n_used: int,
-    max_fraction: float,
-) -> None:
-    """Refuse a set of which too many files should have been pictures of a class, and are not."""
-    asked = ("hidden", "excluded", "not in data.include", "without a label", "a mask", "in none")
-    missed = [
-        member.path
-        for member in members
-        if (reason := left_out.get(member.path))
-        and (member.path in stray or picture_like(member.path))
-        and not reason.startswith(asked)
-    ]
-    n = len(missed) + n_used
-    if len(missed) > max_fraction * n:
-        first = ", ".join(f"{str(path)!r} ({left_out[path]})" for path in missed[:3])
-        more = ", ..." if len(missed) > 3 else ""
-        raise InputError(
-            f"{len(missed)} of {n} pictures cannot be used, more than data.max_bad_fraction ({max_fraction:g}) allows: "
-            f"{first}{more}; mend them, name them in data.exclude, or raise it"
-        )
-
-
-def _counts(pictures: Sequence[Picture], layout: Layout, data: Data) -> dict[str, Any]:
+def _counts(pictures: Records, layout: Layout, data: Data, scratch: Path) -> dict[str, Any]:
     """Return how many pictures of each class are in each split, where the split comes from, and how many are copies."""
-    in_train = Counter(picture.sha256 for picture in pictures if picture.split == "train")
-    copies = {
-        "train_copies": in_train.total() - len(in_train),
-        "val_also_in_train": sum(picture.sha256 in in_train for picture in pictures if picture.split == "val"),
-    }
+    classes: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    for picture in read_pictures(pictures):
+        classes[picture.split][picture.label] += 1
+    by_content = Records.sort(((one.sha256, one.split) for one in read_pictures(pictures)), scratch)
+    copies: Counter[str] = Counter()
+    for _, same in groupby(by_content, key=lambda record: record[0]):
+        n = Counter(split for _, split in same)
+        if n["train"]:
+            copies["train_copies"] += n["train"] - 1
+            copies["val_also_in_train"] += n["val"]
     made = {"val_fraction": data.val_fraction, "val_seed": data.val_seed}
-    counts = {split: _count(pictures, split) for split in SPLITS}
-    return {**counts, "split": layout.split or made, **{name: n for name, n in copies.items() if n}}
+    counts = {split: {"pictures": n.total(), "classes": dict(sorted(n.items()))} for split, n in classes.items()}
+    return {**counts, "split": layout.split or made, **{name: n for name, n in sorted(copies.items()) if n}}
 
 
-def _accounts(
-    members: Sequence[Member], pictures: Sequence[Picture], left_out: Mapping[PurePosixPath, str], layout: Layout
-) -> dict[str, Any]:
-    """Return what was decided, and what became of every file."""
-    named: Counter[str] = Counter()
-    first = []
-    for path, reason in sorted(left_out.items()):
-        named[reason] += 1
-        if named[reason] <= NAMED:
-            first.append({"file": str(path), "reason": reason})
-    return {
-        **({"notes": list(layout.notes)} if layout.notes else {}),
-        "files": {
-            "all": len(members),
-            "used": len(pictures),
-            "left_out": sum(member.path in left_out for member in members),  # hidden ones may have one name
-        },
-        "left_out": first,
-    }
-
-
-def _count(pictures: Sequence[Picture], split: str) -> dict[str, Any]:
-    classes = Counter(picture.place.label for picture in pictures if picture.split == split)
-    return {"pictures": classes.total(), "classes": dict(sorted(classes.items()))}
+def _levels(pictures: Records, folder: Path) -> dict[str, Any]:
+    """Write the black and the white of pictures of more than 8 bits, where there are such, and return them."""
+    n = sum(bool(picture.extent) for picture in read_pictures(pictures))
+    if not n:
+        return {}
+    levels = common_levels(Extent(*json.loads(one.extent)) for one in read_pictures(pictures) if one.extent)
+    write_levels(folder, levels)
+    return {"levels": {"pictures": n, **levels.as_dict()}}
 
 
 if __name__ == "__main__":

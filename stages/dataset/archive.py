@@ -10,21 +10,23 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
+from itertools import groupby, pairwise
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
 from threading import Lock
 from types import TracebackType
 from typing import BinaryIO, TypeVar, cast
 
-from stages.dataset.containers import Entry
 from stages.dataset.formats import NoArchiveError, open_container
+from stages.dataset.members import Container, Member, Members
+from stages.dataset.paths import Paths
 from stages.dataset.suffixes import picture_like
 from stages.dataset.tars import TarReader
 from stages.dataset.zips import ZipReader
 from stages.files.kinds import PICTURES
-from stages.files.listing import is_hidden
+from stages.files.records import Records
 from stages.files.window import Window
 from stages.program.errors import InputError
 from stages.program.params import Limits
@@ -36,22 +38,6 @@ AHEAD = 64  # files that are unpacked and wait to be checked
 ICON = "Icon\r"  # of a folder on macOS: the one hidden name with a control character
 # An archive inside that may be the set, or a part of it; the folder that it stands for has the name before the suffix.
 INNER = re.compile(r"(?i)(.+?)\.(zip|tgz|tbz2?|txz|tar(\.gz|\.bz2|\.xz)?)")
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Member:
-    """A file of the archive, under a name that is safe."""
-
-    path: PurePosixPath
-    size: int  # bytes, as the archive says
-    irregular: str | None  # what kind of special file it is, whose bytes are no picture; None for a regular file
-    entry: Entry
-    container: ZipReader | TarReader  # that of `entry`: the archive, or one inside it
-
-    @property
-    def visible(self) -> bool:
-        """Whether neither the file nor a folder around it is hidden."""
-        return not any(map(is_hidden, self.path.parts))
 
 
 class Archive:
@@ -77,13 +63,13 @@ class Archive:
         self._lock = Lock()
         self._stack = ExitStack()
         self._entries = 0
-        self.members: list[Member] = []
+        self.members = Members(path.parent)
         self.folders: list[PurePosixPath] = []
         self.guessed_names: list[PurePosixPath] = []
         try:
             self._list(self._stack.enter_context(path.open("rb")))
             self._open_archives_inside()
-            check_distinct(member.path for member in self.members if member.visible)
+            check_distinct(Paths(self._visible), path.parent)
         except BaseException:
             self._stack.close()
             raise
@@ -95,6 +81,9 @@ class Archive:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    def _visible(self) -> Iterator[PurePosixPath]:
+        return (member.path for member in self.members if member.visible)
 
     def check_sizes(self, members: Iterable[Member]) -> None:
         """Refuse members whose declared sizes add up to more than the limits allow."""
@@ -120,10 +109,7 @@ class Archive:
             InputError: encrypted, damaged, or more bytes than are allowed.
 
         """
-        by_container: dict[ZipReader | TarReader, list[Member]] = {}
-        for member in members:
-            by_container.setdefault(member.container, []).append(member)
-        for container, own in by_container.items():
+        for container, own in groupby(members, key=lambda member: member.container):
             if isinstance(container, ZipReader):
                 yield from in_order(partial(self._unzip, target, check), own, ahead=AHEAD)
             else:
@@ -137,7 +123,7 @@ class Archive:
         return member, self._write(chunks, member, file), check(file)
 
     def _untar(
-        self, tar: TarReader, members: Sequence[Member], target: Callable[[Member], Path]
+        self, tar: TarReader, members: Iterable[Member], target: Callable[[Member], Path]
     ) -> Iterator[tuple[Member, str, Path]]:
         """Yield each member once it is written, the sha256 of its bytes, and its file."""
         for same, chunks in self._contents(tar, members):
@@ -159,18 +145,18 @@ class Archive:
         return digest.hexdigest()
 
     def _contents(
-        self, container: ZipReader | TarReader, members: Sequence[Member]
+        self, container: Container, members: Iterable[Member]
     ) -> Iterator[tuple[list[Member], Iterator[bytes]]]:
         """Yield members with their bytes, to be read before the next: each alone, or with the hard links to it."""
         if isinstance(container, ZipReader):
             for member in members:
-                yield [member], self._guarded(container.chunks(member.entry), member.path)
+                yield [member], self._guarded(container.chunks(member.position), member.path)
             return
-        at: dict[int, list[Member]] = {}
-        for member in members:
-            at.setdefault(container.offset(member.entry), []).append(member)
-        for offset, chunks in self._guarded(container.contents(member.entry for member in members)):
-            yield at[offset], self._guarded(chunks, at[offset][0].path)
+        read = container.forwards()
+        in_order_of_place = Members(self._path.parent, members).sort(lambda member: f"{member.position:020}")
+        for _, group in groupby(in_order_of_place, key=lambda member: member.position):
+            first, *links = group
+            yield [first, *links], self._guarded(read(first.position, first.size), first.path)
 
     def _list(self, file: BinaryIO, inside: PurePosixPath | None = None, folder: PurePosixPath | None = None) -> None:
         """Add the files and folders of an archive; of one inside, as those of the folder that it is taken for."""
@@ -180,6 +166,7 @@ class Archive:
 
         container = self._guard(lambda: open_container(file, spend), inside)
         self._stack.callback(container.close)
+        targets: dict[PurePosixPath, Member] | None = None  # of hard links: the files so far, where there are any
         for entry in self._guarded(container.entries(), inside):
             self._entries += 1
             if self._entries > self._limits.files:
@@ -195,20 +182,32 @@ class Archive:
             path = PurePosixPath(name)
             if entry.guessed:
                 self.guessed_names.append(path)
-            if not entry.folder:
-                self.members.append(Member(path, entry.size, entry.irregular, entry, container))
-            elif path.parts:
-                self.folders.append(path)
+            if entry.folder:
+                self.folders += [path] if path.parts else []
+                continue
+            member = Member(self._entries, path, entry.size, entry.irregular, entry.position, entry.kind, container)
+            if entry.link is not None:
+                if targets is None:
+                    targets = {
+                        one.path: one for one in self.members if one.container is container and not one.irregular
+                    }
+                member = _linked(member, targets.get(PurePosixPath(folder or "", entry.link)))
+            self.members.add(member)
+            if targets is not None and not member.irregular:
+                targets[path] = member
 
     def _open_archives_inside(self) -> None:
         """Put the members of archives inside in their place, if those are the set, as no picture lies beside them."""
-        usable = [member for member in self.members if member.visible and not member.irregular]
-        inner = [member for member in usable if INNER.fullmatch(member.path.name)]
-        others = (member for member in usable if not INNER.fullmatch(member.path.name) and picture_like(member.path))
+        inner = [member for member in self.members if _usable(member) and INNER.fullmatch(member.path.name)]
+        others = (
+            member
+            for member in self.members
+            if _usable(member) and not INNER.fullmatch(member.path.name) and picture_like(member.path)
+        )
         if not inner or any(map(self._is_picture, others)):
             return
         opened = self._windows(inner)
-        self.members = [member for member in self.members if member not in opened]
+        self.members = Members(self._path.parent, (member for member in self.members if member not in opened))
         for member, window in opened.items():
             match = INNER.fullmatch(member.path.name)
             folder = member.path.with_name(match[1] if match else "")
@@ -216,7 +215,9 @@ class Archive:
             self._list(cast(BinaryIO, io.BufferedReader(window)), member.path, folder)
 
     def _is_picture(self, member: Member) -> bool:
-        return self._guard(lambda: member.container.kind(member.entry), member.path) in PICTURES
+        if isinstance(member.container, TarReader):
+            return member.kind in PICTURES
+        return self._guard(partial(member.container.kind, member.position), member.path) in PICTURES
 
     def _windows(self, members: Sequence[Member]) -> dict[Member, Window]:
         """Return the bytes of members as files to read anywhere in.
@@ -227,7 +228,7 @@ class Archive:
         lock = Lock()
         archive = self._stack.enter_context(self._path.open("rb"))
         container = members[0].container  # all lie in the one that was opened first
-        places = {member: self._guard(partial(container.position, member.entry), member.path) for member in members}
+        places = {member: self._guard(partial(container.start, member.position), member.path) for member in members}
         windows = {m: Window(archive, lock, place, m.size) for m, place in places.items() if place is not None}
         packed = [member for member in members if member not in windows]
         if packed:
@@ -305,8 +306,48 @@ def _fault(name: str) -> str | None:
     return next((fault for fault, present in faults.items() if present), None)
 
 
-def check_distinct(paths: Iterable[PurePosixPath]) -> None:
-    """Refuse names that are one file to a system that ignores case or the composition of characters, such as macOS."""
+def _usable(member: Member) -> bool:
+    return member.visible and not member.irregular
+
+
+def _linked(link: Member, target: Member | None) -> Member:
+    """Return a hard link with the bytes of what it is another name of."""
+    if target is None:
+        return replace(link, irregular="a hard link to what is no file before it in the archive")
+    return replace(link, size=target.size, position=target.position, kind=target.kind)
+
+
+def check_distinct(paths: Iterable[PurePosixPath], scratch: Path) -> None:
+    """Refuse names that are one file to a system that ignores case or the composition of characters, such as macOS.
+
+    Args:
+        paths: the names, to go through more than once: they are sorted on disk, and kept in memory where two are one.
+        scratch: the folder on whose disk.
+
+    Raises:
+        InputError: the first two that are.
+
+    """
+    folders: dict[str, PurePosixPath] = {}
+    checked: set[PurePosixPath] = set()
+    alike = False
+
+    def names() -> Iterator[tuple[str]]:
+        nonlocal alike
+        for path in paths:
+            for parent in path.parents:
+                if parent in checked:
+                    break
+                checked.add(parent)
+                alike |= folders.setdefault(_folded(parent), parent) != parent
+            yield (_folded(path),)
+
+    files = Records.sort(names(), scratch)
+    if alike or any(one == other for one, other in pairwise(files)) or any(name in folders for (name,) in files):
+        _check_in_order(paths)
+
+
+def _check_in_order(paths: Iterable[PurePosixPath]) -> None:
     files: dict[str, PurePosixPath] = {}
     folders: dict[str, PurePosixPath] = {}
     checked: set[PurePosixPath] = set()

@@ -17,12 +17,14 @@ class UnreadableError(Exception):
 class Entry:
     """A file or a folder, as an archive names it."""
 
-    number: int  # the how many-th it is, from 0
     name: str
     size: int  # bytes, as the archive says
+    position: int  # of what tells where its bytes are in a zip, of the bytes themselves in a tar
     folder: bool = False
     irregular: str | None = None  # what kind of special file it is
     guessed: bool = False  # whether the encoding of its name is a guess
+    kind: str | None = None  # what it is by its first bytes, as `kind_of` says, of a file in a tar
+    link: str | None = None  # the name of the file before it that it is another name of, a hard link
 
 
 def as_text(raw: bytes) -> tuple[str, bool]:

@@ -62,6 +62,10 @@ class Fixes:
                     f"data.fixes: {self._path} gives {picture!r} two classes, {self._classes[name]!r} and {label!r}"
                 )
 
+    def __len__(self) -> int:
+        """Return the number of pictures that the table names."""
+        return len(self._classes)
+
     def of(self, path: PurePosixPath, split: str, label: str, name: PurePosixPath, sha256: str) -> str | None:
         """Return what a picture's class is to be, DROP, or None where nothing is said of it.
 
@@ -73,8 +77,6 @@ class Fixes:
             sha256: of its file.
 
         """
-        if not self._classes:
-            return None
         splits = [split] if split else ["train", "val"]
         inside = f"{label}/{name}"
         for key in (sha256, str(path), inside, *(f"{one}/{inside}" for one in splits)):

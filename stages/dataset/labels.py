@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -36,20 +36,24 @@ class Labelled:
     """What tables or names say of a set's pictures.
 
     Attributes:
-        labels: of each picture that something is said of.
+        of: gives what is said of a picture, or None.
+        n: the number of pictures that something is said of.
+        classes: of all of them.
         without_picture: what the tables call pictures that are not there.
         source: what to call the tables or the pattern.
         columns: which columns of the tables were read, in brackets.
 
     """
 
-    labels: Mapping[Parts, Label]
+    of: Callable[[Parts], Label | None]
+    n: int
+    classes: Collection[str]
     without_picture: Sequence[str]
     source: str
     columns: str = ""
 
 
-def from_tables(tables: Sequence[tuple[Table, LabelTable | None]], pictures: Sequence[Parts]) -> Labelled:
+def from_tables(tables: Sequence[tuple[Table, LabelTable | None]], pictures: Iterable[Parts]) -> Labelled:
     """Return the labels that tables give pictures.
 
     A table of which the name says for which split it is (train.csv, test_labels.csv) gives it to its pictures, and
@@ -103,7 +107,15 @@ def from_tables(tables: Sequence[tuple[Table, LabelTable | None]], pictures: Seq
                         f"{table.name} gives {'/'.join(found[0])} the label {label!r}, and another row "
                         f"{labels[found[0]].label!r}; a picture has one label here"
                     )
-    return Labelled(labels, missing, listed(table.name for table, _ in tables), f" (columns of {'; '.join(used)})")
+    classes = {said.label for said in labels.values()}
+    return Labelled(
+        labels.get,
+        len(labels),
+        classes,
+        missing,
+        listed(table.name for table, _ in tables),
+        f" (columns of {'; '.join(used)})",
+    )
 
 
 def role_of_table(name: str) -> str:
@@ -113,32 +125,35 @@ def role_of_table(name: str) -> str:
     return roles[0] if roles else ""
 
 
-def from_pattern(pattern: str, pictures: Sequence[Parts]) -> Labelled:
+def from_pattern(pattern: str, pictures: Iterable[Parts]) -> Labelled:
     """Return the labels that pictures have in their names.
 
     Args:
         pattern: a regular expression with a group `label`, and perhaps one `split`, which has to match the whole name
             without its suffix; one with a slash, the whole path or its end.
-        pictures: their paths.
+        pictures: their paths, to go through more than once.
 
     Raises:
         InputError: it is no regular expression, or matches no picture.
 
     """
     expression = compiled(pattern)
-    labels = {}
-    for parts in pictures:
+
+    def label_of(parts: Parts) -> Label | None:
         *folders, name = parts
         stem = PurePosixPath(name).stem
         text = "/".join((*folders, stem))
         match = _end_match(expression, text) if "/" in pattern else expression.fullmatch(stem)
-        if match and match["label"]:
-            named = SplitName.of(match.groupdict().get("split") or "")
-            labels[parts] = Label(match["label"], named.role if named else "")
-    if not labels:
-        example = "/".join(pictures[0])
+        if not match or not match["label"]:
+            return None
+        named = SplitName.of(match.groupdict().get("split") or "")
+        return Label(match["label"], named.role if named else "")
+
+    n_of_classes = Counter(said.label for parts in pictures if (said := label_of(parts)))
+    if not n_of_classes:
+        example = "/".join(next(iter(pictures)))
         raise InputError(f"data.labels is {pattern!r}, which matches no picture's name, such as that of {example!r}")
-    return Labelled(labels, (), "their names")
+    return Labelled(label_of, n_of_classes.total(), n_of_classes, (), "their names")
 
 
 def _end_match(expression: re.Pattern[str], path: str) -> re.Match[str] | None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import fnmatch
+import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from stages.dataset.class_folders import NoClassFoldersError, find_classes
 from stages.dataset.label_tables import Table
 from stages.dataset.labels import Labelled, from_pattern, from_tables, role_of_table, suggest
 from stages.dataset.masks import find_masks, say_twins
+from stages.dataset.paths import Computed, Paths
 from stages.dataset.split_folders import (
     TEST,
     TRAIN,
@@ -23,6 +27,7 @@ from stages.dataset.split_folders import (
     find_splits,
 )
 from stages.files.listing import is_hidden
+from stages.files.records import Records
 from stages.program.errors import InputError
 from stages.program.params import Data, LabelTable
 from stages.program.wording import did_you_mean, listed
@@ -48,7 +53,6 @@ class Layout:
         places: of each picture that is used.
         class_folders: the folders that are the classes, where folders are.
         left_out: the reason for each one that is not.
-        missed: those left out that should have been pictures of a class.
         split: the folders, or what else, that train and val were read from; {} where there was no split.
         notes: sentences on what was decided.
 
@@ -57,39 +61,46 @@ class Layout:
     places: Mapping[PurePosixPath, Place]
     class_folders: frozenset[PurePosixPath]
     left_out: Mapping[PurePosixPath, str]
-    missed: frozenset[PurePosixPath]
     split: Mapping[str, Sequence[str]]
     notes: Sequence[str]
 
 
 def choose(
     paths: Iterable[PurePosixPath], include: Sequence[str], exclude: Sequence[str]
-) -> tuple[dict[PurePosixPath, str], list[str]]:
+) -> tuple[Mapping[PurePosixPath, str], list[str]]:
     """Return the reason for each file that data.include and data.exclude leave out, and what `exclude` has in vain.
 
     A pattern matches a file or a folder, by its name or by its path; what lies in a matching folder is matched.
+
+    Args:
+        paths: of the files, to go through more than once.
+        include: patterns of what is wanted; none for everything.
+        exclude: patterns of what is not.
 
     Raises:
         InputError: a pattern of `include` that matches nothing.
 
     """
-    reasons: dict[PurePosixPath, str] = {}
+
+    def reason(path: PurePosixPath) -> str | None:
+        if include and not any(matches(path, pattern) for pattern in include):
+            return "not in data.include"
+        unwanted = next((pattern for pattern in exclude if matches(path, pattern)), None)
+        return f"excluded by data.exclude ({unwanted})" if unwanted is not None else None
+
     unused, used = set(include), set[str]()
-    for path in paths:
+    for path in paths if include or exclude else ():
         wanted = [pattern for pattern in include if matches(path, pattern)]
         unused.difference_update(wanted)
-        if include and not wanted:
-            reasons[path] = "not in data.include"
-        elif unwanted := [pattern for pattern in exclude if matches(path, pattern)]:
-            reasons[path] = f"excluded by data.exclude ({unwanted[0]})"
-            used.update(unwanted)
+        if wanted or not include:
+            used.update(pattern for pattern in exclude if pattern not in used and matches(path, pattern))
     if unused:
         names = {part for path in paths for part in path.parts}
         raise InputError(
             f"data.include: no file or folder of the set matches {min(unused)!r}; {did_you_mean(min(unused), names)}"
             "name what there is"
         )
-    return reasons, [pattern for pattern in exclude if pattern not in used]
+    return Computed(paths, reason), [pattern for pattern in exclude if pattern not in used]
 
 
 def matches(path: PurePosixPath, pattern: str) -> bool:
@@ -101,62 +112,78 @@ def matches(path: PurePosixPath, pattern: str) -> bool:
 
 
 def read_layout(
-    pictures: Sequence[PurePosixPath],
-    tables: Sequence[PurePosixPath],
+    pictures: Iterable[PurePosixPath],
+    tables: Iterable[PurePosixPath],
     data: Data,
     fetch: Callable[[PurePosixPath], Path],
+    scratch: Path | None = None,
 ) -> Layout:
     """Find out to which split and class each picture belongs.
 
+    What folders say is found from one picture of each; what is kept of a picture is its path, on disk. Labels in tables
+    are in memory, with the names of all pictures.
+
     Args:
         pictures: the paths of all files that may be pictures.
-        tables: those of the files that may be tables of labels.
+        tables: those of the files that may be tables of labels, to go through more than once.
         data: the params; of them `splits`, `labels` and `include` are looked at.
         fetch: writes a table of the set to a file, and returns its path.
+        scratch: the folder on whose disk the paths are kept.
 
     Raises:
         InputError: what is not clear, and what to set.
 
     """
-    left_out = find_masks(pictures, data.include)
-    paths = sorted(path.parts for path in pictures if path not in left_out)
-    if not paths:
+    everything = Records.sort((path.parts for path in pictures), scratch)
+    mask = find_masks(everything, data.include)
+    paths = Records.sort((one for one in everything if not mask(one)), scratch) if mask else everything
+    if not len(paths):
         raise InputError("the set holds no pictures; arrange them as <class>/<picture>")
     by_hand = None if data.splits is None else {k: v for k, v in data.splits.model_dump().items() if v}
-    splits = find_splits(paths, by_hand)
-    located = {parts: splits.locate(parts) for parts in paths}
+    samples = _one_of_each_folder(paths)
+    splits = find_splits(samples, by_hand)
+    notes = []
     if data.labels:
         labelled = _read_labels(data.labels, tables, paths, fetch)
-        found = _by_labels(located, labelled)
-        notes = _label_notes(labelled, paths)
+        found = _by_labels(splits, labelled)
+        notes += _label_notes(labelled, len(paths))
     else:
         try:
-            found = _by_folders(located, ask=by_hand != {})
+            found = _by_folders(samples, splits, ask=by_hand != {})
         except NoClassFoldersError as error:
             read = list(_readable(tables, fetch))
             words = (
-                suggest(read, paths) or "arrange them as <class>/<picture>, or name a table of labels in data.labels"
+                suggest(read, list(paths))
+                or "arrange them as <class>/<picture>, or name a table of labels in data.labels"
             )
             raise InputError(f"{error}; {words}") from None
-        notes = []
         lists = [str(path) for path in tables if role_of_table(path.name) or "split" in path.stem.casefold()]
         if lists and not splits.sources:
             more = ", ..." if len(lists) > 3 else ""
             notes.append(f"{listed(lists[:3])}{more} may have a split that its makers chose: it is not read")
-    return _decide(found, located, splits, left_out, notes)
+    layout = _decide(everything, mask or (lambda _: None), paths, found, splits)
+    return replace(layout, notes=[*notes, *layout.notes])
 
 
-def _readable(tables: Sequence[PurePosixPath], fetch: Callable[[PurePosixPath], Path]) -> Iterator[Table]:
+def _one_of_each_folder(paths: Iterable[Parts]) -> dict[Parts, int]:
+    """Return the first picture of each folder, and how many there are."""
+    first: dict[Parts, Parts] = {}
+    n: Counter[Parts] = Counter()
+    for parts in paths:
+        n[first.setdefault(parts[:-1], parts)] += 1
+    return dict(n)
+
+
+def _readable(tables: Iterable[PurePosixPath], fetch: Callable[[PurePosixPath], Path]) -> Iterator[Table]:
     """Yield the tables that can be read, of many the outermost."""
-    for path in sorted(tables, key=lambda path: (len(path.parts), path))[:MOST_TABLES]:
+    for path in heapq.nsmallest(MOST_TABLES, tables, key=lambda path: (len(path.parts), path)):
         try:
             yield Table.read(fetch(path), str(path))
         except InputError:  # whatever it is, it does not have the labels
             continue
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """What is known of a picture: where it comes from, and its label, "" where it has none."""
 
     source: Source
@@ -167,27 +194,33 @@ class _Found:
     missed: bool = False  # whether it lies where a picture with a label should
 
 
-def _by_folders(located: Mapping[Parts, tuple[Source, Parts] | None], *, ask: bool) -> dict[Parts, _Found]:
+Finder = Callable[[Parts], _Found | None]  # None for a picture in none of the splits
+
+
+def _by_folders(samples: Iterable[Parts], splits: Splits, *, ask: bool) -> Finder:
+    located = {parts: splits.locate(parts) for parts in samples}
     files: dict[Source, list[Parts]] = {}
     for place in located.values():
         if place:
             files.setdefault(_group(place[0]), []).append(place[1])
     classes = find_classes(files, ask=ask)
-    found = {}
+    found = {}  # by folder
     for parts, place in located.items():
         if place is None:
             continue
-        source, inner = place
-        if (classes_folder := classes.get(_group(source))) is None:
-            found[parts] = _Found(source, source.role, "", inner)
-            continue
-        depth = len(classes_folder)
-        has_label = len(inner) > depth + 1 and inner[:depth] == classes_folder
-        found[parts] = _Found(
-            source, source.role, inner[depth] if has_label else "", inner[depth + 1 :] if has_label else inner,
-            by_folder=has_label, missed=not has_label,
-        )  # fmt: skip
-    return found
+        source, (*folders, _) = place
+        classes_folder = classes.get(_group(source))
+        depth = len(classes_folder or ())
+        has_label = classes_folder is not None and len(folders) > depth and tuple(folders[:depth]) == classes_folder
+        label, name = (folders[depth], folders[depth + 1 :]) if has_label else ("", folders)
+        missed = not has_label and classes_folder is not None
+        found[parts[:-1]] = _Found(source, source.role, label, tuple(name), by_folder=has_label, missed=missed)
+
+    def find(parts: Parts) -> _Found | None:
+        one = found.get(parts[:-1])
+        return one and one._replace(name=(*one.name, parts[-1]))
+
+    return find
 
 
 def _group(source: Source) -> Source:
@@ -195,20 +228,20 @@ def _group(source: Source) -> Source:
     return Source((), source.role, inside=True) if source.inside else source
 
 
-def _by_labels(located: Mapping[Parts, tuple[Source, Parts] | None], labelled: Labelled) -> dict[Parts, _Found]:
-    found = {}
-    for parts, place in located.items():
-        said = labelled.labels.get(parts)
-        source, inner = place or (Source((), ""), parts)
+def _by_labels(splits: Splits, labelled: Labelled) -> Finder:
+    def find(parts: Parts) -> _Found | None:
+        said = labelled.of(parts)
+        source, inner = splits.locate(parts) or (Source((), ""), parts)
         role = (said.split if said else "") or source.role
-        found[parts] = _Found(source, role, said.label if said else "", inner)
-    return found
+        return _Found(source, role, said.label if said else "", inner)
+
+    return find
 
 
 def _read_labels(
     wanted: Sequence[LabelTable],
-    tables: Sequence[PurePosixPath],
-    paths: Sequence[Parts],
+    tables: Iterable[PurePosixPath],
+    paths: Iterable[Parts],
     fetch: Callable[[PurePosixPath], Path],
 ) -> Labelled:
     patterns = [block.pattern for block in wanted if block.pattern]
@@ -237,7 +270,7 @@ def _read_labels(
                 )
             read.append((Table.read(fetch(fitting[0]), str(fitting[0])), block))
         labelled = from_tables(read, paths)
-    classes = sorted({said.label for said in labelled.labels.values()})
+    classes = sorted(labelled.classes)
     alike = Counter(label.casefold() for label in classes)
     if twice := [label for label in classes if alike[label.casefold()] > 1]:
         raise InputError(
@@ -249,8 +282,8 @@ def _read_labels(
     return labelled
 
 
-def _label_notes(labelled: Labelled, paths: Sequence[Parts]) -> list[str]:
-    notes = [f"labels: {len(labelled.labels)} of {len(paths)} pictures have one in {labelled.source}{labelled.columns}"]
+def _label_notes(labelled: Labelled, n: int) -> list[str]:
+    notes = [f"labels: {labelled.n} of {n} pictures have one in {labelled.source}{labelled.columns}"]
     if missing := labelled.without_picture:
         more = ", ..." if len(missing) > 3 else ""
         notes.append(
@@ -260,79 +293,118 @@ def _label_notes(labelled: Labelled, paths: Sequence[Parts]) -> list[str]:
 
 
 def _decide(
-    found: Mapping[Parts, _Found], located: Mapping[Parts, object], splits: Splits,
-    left_out: dict[PurePosixPath, str], notes: list[str],
-) -> Layout:  # fmt: skip
+    everything: Iterable[Parts], mask: Callable[[Parts], str | None], paths: Records, find: Finder, splits: Splits
+) -> Layout:
     """Give each picture its place, or the reason why it has none."""
-    written = _written(found, notes)
-    places: dict[PurePosixPath, Place] = {}
-    missed = set()
-    taken: set[Place] = set()
-    for parts in located:
-        path, one = PurePosixPath(*parts), found.get(parts)
+    origins: set[tuple[Source, str]] = set()  # of pictures with labels, and their roles
+    class_folders: set[Parts] = set()
+    for parts in paths:
+        if (one := find(parts)) and one.label:
+            origins.add((one.source, one.role))
+            if one.by_folder:
+                class_folders.add(parts[: len(parts) - len(one.name)])
+    notes: list[str] = []
+    written = _written(origins, notes)
+
+    def first_choice(parts: Parts) -> Place | str:
+        if by_mask := mask(parts):
+            return by_mask
+        one = find(parts)
         if one and one.label and one.role in written:
-            inside = PurePosixPath(*one.source.folder[len(splits.root) :])
             joins = one.role == VAL and written[VAL] == TRAIN
-            place = Place(written[one.role], one.label, PurePosixPath(*(inside.parts if joins else ()), *one.name))
-            if place in taken:  # from two folders for training
-                place = Place(place.split, place.label, inside / place.name)
-            taken.add(place)
-            places[path] = place
-        elif one and one.missed:
-            left_out[path] = "in no class folder"
-            missed.add(path)
-        else:
-            left_out[path] = "without a label" if one and not one.label else "in none of the splits"
-    for reason, n in sorted(Counter(left_out.values()).items()):
-        notes.append(
-            f"{n} {'picture is' if n == 1 else 'pictures are'} left out: {reason} ({_examples(left_out, reason)})"
-        )
-    if twins := say_twins(list(places)):
+            inside = one.source.folder[len(splits.root) :] if joins else ()
+            return Place(written[one.role], one.label, PurePosixPath(*inside, *one.name))
+        if one and one.missed:
+            return "in no class folder"
+        return "without a label" if one and not one.label else "in none of the splits"
+
+    renamed = _renamed(paths, first_choice, find, splits) if _may_meet(origins, written) else {}
+
+    def decide(parts: Parts) -> Place | str:
+        return renamed.get(parts) or first_choice(parts)
+
+    def place(path: PurePosixPath) -> Place | None:
+        return found if isinstance(found := decide(path.parts), Place) else None
+
+    def reason(path: PurePosixPath) -> str | None:
+        return found if isinstance(found := decide(path.parts), str) else None
+
+    all_paths = Paths(lambda: (PurePosixPath(*parts) for parts in everything))
+    left_out, places = Computed(all_paths, reason), Computed(all_paths, place)
+    notes += _notes_on_left_out(left_out)
+    if twins := say_twins(places):
         notes.append(twins)
     sources: dict[str, set[str]] = {split: set() for split in SPLITS if split in written.values()}
-    for one in found.values():
-        if one.label and written.get(one.role):
-            sources[written[one.role]].add("/".join(one.source.folder) or one.role)
+    for source, role in origins:
+        if written.get(role):
+            sources[written[role]].add("/".join(source.folder) or role)
     split = {name: sorted(folders) for name, folders in sources.items()}
-    return Layout(places, _class_folders(found), left_out, frozenset(missed), split, notes)
+    return Layout(places, frozenset(PurePosixPath(*one) for one in class_folders if one), left_out, split, notes)
 
 
-def _written(found: Mapping[Parts, _Found], notes: list[str]) -> dict[str, str]:
+def _may_meet(origins: Iterable[tuple[Source, str]], written: Mapping[str, str]) -> bool:
+    """Whether pictures of one written split come from several folders or splits, so that two may have one place."""
+    return any(n > 1 for n in Counter(written[role] for _, role in origins if role in written).values())
+
+
+def _renamed(
+    paths: Records, first_choice: Callable[[Parts], Place | str], find: Finder, splits: Splits
+) -> dict[Parts, Place]:
+    """Return the places of pictures whose first choice another one has, as from two folders for training."""
+
+    def places() -> Iterator[tuple[Parts, Place]]:
+        return ((parts, place) for parts in paths if isinstance(place := first_choice(parts), Place))
+
+    names = Records.sort(((one.split, one.label, str(one.name)) for _, one in places()), paths.folder)
+    if all(one != other for one, other in pairwise(names)):
+        return {}
+    renamed: dict[Parts, Place] = {}
+    taken: set[Place] = set()
+    for parts, place in places():
+        if place in taken and (one := find(parts)):
+            inside = PurePosixPath(*one.source.folder[len(splits.root) :])
+            renamed[parts] = replace(place, name=inside / place.name)
+        taken.add(renamed.get(parts, place))
+    return renamed
+
+
+def _notes_on_left_out(left_out: Mapping[PurePosixPath, str]) -> list[str]:
+    """Return a sentence for each reason, with the number of pictures and the first two."""
+    n: Counter[str] = Counter()
+    first: dict[str, list[str]] = {}
+    for path, reason in left_out.items():
+        n[reason] += 1
+        first[reason] = sorted([*first.get(reason, ()), str(path)])[:2]
+    return [
+        f"{n[reason]} {'picture is' if n[reason] == 1 else 'pictures are'} left out: {reason} "
+        f"({listed(first[reason])}{', ...' if n[reason] > 2 else ''})"
+        for reason in sorted(n)
+    ]
+
+
+def _written(origins: Collection[tuple[Source, str]], notes: list[str]) -> dict[str, str]:
     """Return the name under which each of the set's splits is written; "" where a share is to be split off.
 
     The test pictures are tested on, or else those for validation; of three, those for validation join training.
     """
-    roles = {one.role for one in found.values() if one.label} - {"", UNLABELLED}
+    roles = {role for _, role in origins} - {"", UNLABELLED}
     if roles and TRAIN not in roles:
         raise InputError(
             f"the set has labelled pictures for {' and '.join(sorted(roles))} only, and none to train on; name the "
             "folders in data.splits ({}: there are no splits)"
         )
     if TEST in roles and VAL in roles:
-        notes.append(f"{_folders(found, VAL)} joins the training pictures; tested on is {_folders(found, TEST)}")
+        notes.append(f"{_folders(origins, VAL)} joins the training pictures; tested on is {_folders(origins, TEST)}")
         return {TRAIN: TRAIN, VAL: TRAIN, TEST: VAL}
     if TEST in roles or VAL in roles:
         return {TRAIN: TRAIN, TEST: VAL, VAL: VAL}
     if TRAIN in roles:
         notes.append(
-            f"{_folders(found, TRAIN)} alone has labels: data.val_fraction of each class is split off to test on"
+            f"{_folders(origins, TRAIN)} alone has labels: data.val_fraction of each class is split off to test on"
         )
     return {"": "", TRAIN: ""}
 
 
-def _class_folders(found: Mapping[Parts, _Found]) -> frozenset[PurePosixPath]:
-    """Return the folders that gave pictures their classes; none where a table or a pattern did."""
-    folders = {parts[: len(parts) - len(one.name)] for parts, one in found.items() if one.by_folder}
-    return frozenset(PurePosixPath(*folder) for folder in folders if folder)
-
-
-def _folders(found: Mapping[Parts, _Found], role: str) -> str:
-    names = sorted(
-        {"/".join(one.source.folder) or one.role for one in found.values() if one.role == role and one.label}
-    )
+def _folders(origins: Iterable[tuple[Source, str]], role: str) -> str:
+    names = sorted({"/".join(source.folder) or role for source, one in origins if one == role})
     return ", ".join(f"{name}/" for name in names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-def _examples(left_out: Mapping[PurePosixPath, str], reason: str) -> str:
-    paths = sorted(str(path) for path, why in left_out.items() if why == reason)
-    return listed(paths[:2]) + (", ..." if len(paths) > 2 else "")

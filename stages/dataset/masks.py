@@ -3,46 +3,86 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
 
 from stages.dataset.class_folders import MASKS, PICTURES, plain
-from stages.dataset.split_folders import folder_matches
+from stages.dataset.split_folders import Parts, folder_matches
 
 SYSTEMATIC = 0.5  # masks a picture: fewer with such names may be pictures, such as mustang_gt.jpg
 _MASK_NAME = re.compile(r"(?i)(.+?)[_-](masks?|segmentation|seg|ground[_-]?truth|gt|superpixels)([_-]?\d+)?")
 
 
-def find_masks(pictures: Sequence[PurePosixPath], include: Sequence[str]) -> dict[PurePosixPath, str]:
-    """Return the masks: pictures in a folder named for them, or with names of their own, beside what they are of.
+def find_masks(pictures: Iterable[Parts], include: Sequence[str]) -> Callable[[Parts], str | None] | None:
+    """Find the masks: pictures in a folder named for them, or with names of their own, beside what they are of.
 
     Where a folder holds folders for pictures and for masks and no others; where one is named like another one, but for
     a word such as mask at its end; and pictures that are named so. A folder that data.include names, or the path of, is
     no such folder.
+
+    Args:
+        pictures: all paths, to go through more than once.
+        include: the patterns.
+
+    Returns:
+        A function that gives the reason why a picture is a mask, or None where it is none; None where no picture is.
+
     """
-    inside: dict[PurePosixPath, set[str]] = {}
-    for path in pictures:
-        for folder in path.parents[:-1]:
-            inside.setdefault(folder.parent, set()).add(folder.name)
-    reasons: dict[PurePosixPath, str] = {}  # of folders
+    folders = _mask_folders(pictures, include)
+
+    def reason_of_folder(parts: Parts) -> str | None:
+        around = (parts[:depth] for depth in range(len(parts) - 1, 0, -1))
+        return next((folders[folder] for folder in around if folder in folders), None) if folders else None
+
+    others = 0
+    wanted: set[Parts] = set()  # what there would have to be beside a picture with a mask's name: none, most often
+    for parts in pictures:
+        if not reason_of_folder(parts):
+            others += 1
+            if target := _target(parts):
+                wanted.add(target)
+    found = {stem for parts in pictures if (stem := _stem(parts)) in wanted} if wanted else set()
+    named = sum(not reason_of_folder(parts) and _target(parts) in found for parts in pictures) if found else 0
+    by_name = named > 0 and SYSTEMATIC * (others - named) <= named
+    if not folders and not by_name:
+        return None
+
+    def reason(parts: Parts) -> str | None:
+        if by_folder := reason_of_folder(parts):
+            return by_folder
+        is_mask = by_name and _target(parts) in found
+        return "a mask: its name is that of another picture, and says so" if is_mask else None
+
+    return reason
+
+
+def _mask_folders(pictures: Iterable[Parts], include: Sequence[str]) -> dict[Parts, str]:
+    """Return the folders of masks, and why they are such."""
+    inside: dict[Parts, set[str]] = {}
+    for folder in {parts[:-1] for parts in pictures}:
+        for depth in range(len(folder)):
+            inside.setdefault(folder[:depth], set()).add(folder[depth])
+    reasons = {}
     for parent, names in inside.items():
-        images = [name for name in names if plain(name) in PICTURES]
+        images = sorted(name for name in names if plain(name) in PICTURES)
         known = all(plain(name) in PICTURES | MASKS for name in names)
         for name in names:
             of = images[0] if images and known and plain(name) in MASKS else _of_mask(name, names)
-            if of and not any(folder_matches((parent / name).parts, pattern) for pattern in include):
-                reasons[parent / name] = f"a mask: {name}/ lies beside {of}/"
-    stems = {path.with_suffix("") for path in pictures}
-    masks = {}
-    named = []
-    for path in pictures:
-        if around := next((folder for folder in path.parents if folder in reasons), None):
-            masks[path] = reasons[around]
-        elif (match := _MASK_NAME.fullmatch(path.stem)) and path.with_name(match[1]) in stems:
-            named.append(path)
-    if SYSTEMATIC * (len(pictures) - len(masks) - len(named)) <= len(named):
-        masks |= dict.fromkeys(named, "a mask: its name is that of another picture, and says so")
-    return masks
+            if of and not any(folder_matches((*parent, name), pattern) for pattern in include):
+                reasons[(*parent, name)] = f"a mask: {name}/ lies beside {of}/"
+    return reasons
+
+
+def _stem(parts: Parts) -> Parts:
+    """Return a picture's path without its suffix."""
+    return (*parts[:-1], PurePosixPath(parts[-1]).stem)
+
+
+def _target(parts: Parts) -> Parts | None:
+    """Return the path, without a suffix, of what a picture is the mask of by its name, or None."""
+    match = _MASK_NAME.fullmatch(PurePosixPath(parts[-1]).stem)
+    return (*parts[:-1], match[1]) if match else None
 
 
 def _of_mask(name: str, names: set[str]) -> str | None:
@@ -51,8 +91,17 @@ def _of_mask(name: str, names: set[str]) -> str | None:
     return match[1] if match and match[1] in names else None
 
 
-def say_twins(paths: Sequence[PurePosixPath]) -> str | None:
-    """Say where most pictures have a twin of the same name and another type: one of the two may be a mask."""
+def say_twins(paths: Iterable[PurePosixPath]) -> str | None:
+    """Say where most pictures have a twin of the same name and another type: one of the two may be a mask.
+
+    Args:
+        paths: all pictures, to go through more than once.
+
+    """
+    suffixes_of_all = Counter(path.suffix for path in paths)
+    most = max(suffixes_of_all.values(), default=0)
+    if 2 * (suffixes_of_all.total() - most) <= most:  # each twin needs one of another suffix: too few to look at names
+        return None
     stems: dict[PurePosixPath, set[str]] = {}
     for path in paths:
         stems.setdefault(path.with_suffix(""), set()).add(path.suffix)

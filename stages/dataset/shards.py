@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stages.files.picture_list import CONTENTS, NAMES, Contents, as_contents, prefixes, write_contents, write_names
+from stages.files.picture_list import CONTENTS, NAMES, write_names
 from stages.files.picture_split import INDEX, PLACES, shard_path
+from stages.files.records import Records
 
 SHARD = 128 << 20  # bytes, about which a shard has; there are a power of two of them
 
@@ -29,7 +31,7 @@ class Incoming:
 
 def write_split(
     folder: Path,
-    pictures: Sequence[Incoming],
+    pictures: Iterable[Incoming],
     incoming: Path,
     *,
     shards: bool,
@@ -39,49 +41,68 @@ def write_split(
 
     Args:
         folder: the split's; it is not there yet.
-        pictures: in any order.
+        pictures: in any order; they are sorted on disk.
         incoming: the folder that their files are in.
         shards: whether they lie in shards.
         done: called with the number of pictures that are in their place, again and again.
 
     """
-    pictures = sorted(pictures, key=lambda picture: picture.name)
-    contents = as_contents(picture.sha256 for picture in pictures)
+    records = Records.sort(((one.name, one.sha256, one.file) for one in pictures), incoming)
     index = folder.parent / INDEX / folder.name
     index.mkdir(parents=True)
     folder.mkdir()
     if shards:
-        np.save(index / PLACES, _write_shards(folder, pictures, contents, incoming, done))
+        _write_shards(folder, records, incoming, index / PLACES, done)
     else:
-        for picture in pictures:
-            path = folder / picture.name
+        for name, _, file in records:
+            path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            (incoming / picture.file).replace(path)
+            (incoming / file).replace(path)
             done(1)
-    write_names(index / NAMES, (picture.name for picture in pictures))
-    write_contents(index / CONTENTS, contents)
+    write_names(index / NAMES, (name for name, _, _ in records))
+    write_names(index / CONTENTS, (sha256 for _, sha256, _ in records))  # as `write_contents` does
 
 
-def _write_shards(
-    folder: Path, pictures: Sequence[Incoming], contents: Contents, incoming: Path, done: Callable[[int], None]
-) -> NDArray[np.int64]:
-    """Write the shards, and return where each picture lies in them."""
-    places = np.zeros((len(pictures), 3), np.int64)
-    places[:, 2] = [(incoming / picture.file).stat().st_size for picture in pictures]
-    bits = max(0, (int(places[:, 2].sum()) // SHARD).bit_length() - 1)
-    if bits:
-        places[:, 0] = (prefixes(contents) >> np.uint64(64 - bits)).astype(np.int64)
-    order = np.argsort(places[:, 0], kind="stable")
-    for shard in range(1 << bits):
-        first, end = np.searchsorted(places[:, 0], [shard, shard + 1], sorter=order)
-        with shard_path(folder, shard).open("wb") as file:
-            for number in order[first:end].tolist():
-                content = incoming / pictures[number].file
-                places[number, 1] = _add(file, pictures[number].name, content, int(places[number, 2]))
-                content.unlink()
-                done(1)
-            file.write(bytes(2 * tarfile.BLOCKSIZE))
-    return places
+def _write_shards(folder: Path, records: Records, incoming: Path, places: Path, done: Callable[[int], None]) -> None:
+    """Write the shards, and an array of where each picture lies in them."""
+    sizes = ((incoming / file).stat().st_size for _, _, file in records)
+    bits = max(0, (sum(sizes) // SHARD).bit_length() - 1)
+    by_shard = Records.sort(
+        (
+            (f"{int(sha256[:16], 16) >> (64 - bits):012d}", f"{number:012d}", name, file)
+            for number, (name, sha256, file) in enumerate(records)
+        ),
+        incoming,
+    )
+    filled = groupby(by_shard, key=lambda record: int(record[0]))
+    with _array(places, len(records)) as write_place:
+        shard, own = next(filled, (None, iter(())))
+        for number in range(1 << bits):
+            with shard_path(folder, number).open("wb") as file:
+                for _, picture, name, content in own if shard == number else ():
+                    size = (incoming / content).stat().st_size
+                    write_place(int(picture), (number, _add(file, name, incoming / content, size), size))
+                    (incoming / content).unlink()
+                    done(1)
+                file.write(bytes(2 * tarfile.BLOCKSIZE))
+            if shard == number:
+                shard, own = next(filled, (None, iter(())))
+
+
+@contextmanager
+def _array(path: Path, n: int) -> Iterator[Callable[[int, tuple[int, int, int]], None]]:
+    """Open an array of int64 (n, 3), as `np.save` writes it, whose rows are written in any order."""
+    row = np.dtype((np.int64, 3))
+    with path.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(row.base), "fortran_order": False, "shape": (n, 3)}
+        np.lib.format.write_array_header_1_0(file, header)
+        start = file.tell()
+
+        def write(number: int, place: tuple[int, int, int]) -> None:
+            file.seek(start + number * row.itemsize)
+            file.write(np.array(place, row.base).tobytes())
+
+        yield write
 
 
 def _add(file: BinaryIO, name: str, picture: Path, size: int) -> int:

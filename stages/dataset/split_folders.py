@@ -93,7 +93,7 @@ class Splits:
         return (self.elsewhere, parts) if self.elsewhere else None
 
 
-def find_splits(pictures: Sequence[Parts], by_hand: Mapping[str, Sequence[str]] | None = None) -> Splits:
+def find_splits(pictures: Mapping[Parts, int], by_hand: Mapping[str, Sequence[str]] | None = None) -> Splits:
     """Find the folders of a set's splits.
 
     Sibling folders are splits where their names say so, alone or with one and the same prefix or suffix, and one of
@@ -102,7 +102,7 @@ def find_splits(pictures: Sequence[Parts], by_hand: Mapping[str, Sequence[str]] 
     class in their names (cats_train/, cats_test/, dogs_train/, dogs_test/).
 
     Args:
-        pictures: the paths of the pictures.
+        pictures: the path of one picture in each folder, and how many there are.
         by_hand: patterns of folders, by name or by path, for each of train, val and test; {} for no splits, None to
             go by the names. Where none is given for train, what lies in no other split is for training.
 
@@ -127,7 +127,7 @@ def find_splits(pictures: Sequence[Parts], by_hand: Mapping[str, Sequence[str]] 
     return splits
 
 
-def _training_alone(pictures: Sequence[Parts]) -> Splits:
+def _training_alone(pictures: Iterable[Parts]) -> Splits:
     """Return the one folder that all pictures lie in if it is for training, or else that there are no splits."""
     around = common_prefix(parts[:-1] for parts in pictures)
     for depth, folder in enumerate(around, start=1):
@@ -203,7 +203,7 @@ def _inside(
     return Splits(parent, sources)
 
 
-def _by_hand(pictures: Sequence[Parts], by_hand: Mapping[str, Sequence[str]]) -> Splits:
+def _by_hand(pictures: Iterable[Parts], by_hand: Mapping[str, Sequence[str]]) -> Splits:
     sources: dict[Parts, Source] = {}
     unused = {(role, pattern) for role, patterns in by_hand.items() for pattern in patterns}
     for folder in dict.fromkeys(parts[:-1] for parts in pictures):
@@ -260,13 +260,14 @@ def _shared_names(siblings: Sequence[set[str]]) -> set[str]:
     return shared
 
 
-def _check_beside(splits: Splits, pictures: Sequence[Parts]) -> None:
-    beside = [parts for parts in pictures if splits.locate(parts) is None]
-    if len(beside) > MOST_BESIDE * len(pictures):
+def _check_beside(splits: Splits, pictures: Mapping[Parts, int]) -> None:
+    beside = {parts: n for parts, n in pictures.items() if splits.locate(parts) is None}
+    n_beside, n = sum(beside.values()), sum(pictures.values())
+    if n_beside > MOST_BESIDE * n:
         where = ", ".join(sorted({_path(parts[:-1][: len(splits.root) + 1]) for parts in beside})[:3])
         folders = " and ".join(_path(folder) for folder in sorted(splits.sources)[:2])
         raise InputError(
-            f"the set has {folders} for its split, but {len(beside)} of its {len(pictures)} pictures lie beside them "
+            f"the set has {folders} for its split, but {n_beside} of its {n} pictures lie beside them "
             f"({where}); leave those out with data.exclude, or name the splits in data.splits ({{}}: there are none)"
         )
 

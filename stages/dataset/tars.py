@@ -12,8 +12,7 @@ import io
 import lzma
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from tarfile import TarInfo
 from typing import BinaryIO, cast
@@ -77,8 +76,6 @@ class TarReader:
         self._file = file
         self._compression = compression
         self._spend = spend
-        self._offsets: list[int] = []  # of each entry's bytes in the decompressed tar; a hard link has its target's
-        self._kinds: list[str | None] = []  # what each is by its first bytes
 
     def is_tar(self) -> bool:
         """Whether it begins as a tar does; an empty one is none."""
@@ -89,14 +86,15 @@ class TarReader:
         return False
 
     def entries(self) -> Iterator[Entry]:
-        """Yield the entries in the tar's order.
+        """Yield the entries in the tar's order; their positions are those of their bytes in the decompressed tar.
+
+        A hard link has no bytes of its own: who lists the entries gives it those of its target.
 
         Raises:
             UnreadableError: damaged, cut off, or with headers of no end. Decompressors raise other exceptions, too.
 
         """
         stream = self._stream(self._spend)
-        files: dict[str, Entry] = {}
         long: dict[bytes, bytes] = {}  # GNU's names and targets of links, by the type of their header
         pax: dict[bytes, bytes] = {}
         ended = False
@@ -116,35 +114,24 @@ class TarReader:
                 stream.skip(header.size)
                 stream.pad()
             else:
-                entry = self._entry(header, block, long, pax, stream)
-                if header.type == tarfile.LNKTYPE:
-                    target = pax.get(b"linkpath", long.get(tarfile.GNUTYPE_LONGLINK, _raw(header.linkname)))
-                    entry = self._linked(entry, files.get(_plain(as_text(target)[0])))
-                if entry.irregular is None and not entry.folder:
-                    files[_plain(entry.name)] = entry
+                yield self._entry(header, block, long, pax, stream)
                 long, pax = {}, {}
-                yield entry
         if not ended:
             raise UnreadableError(CUT_OFF)
 
-    def contents(self, entries: Iterable[Entry]) -> Iterator[tuple[int, Iterator[bytes]]]:
-        """Yield the offset and the bytes of each of the entries, to be read before the next; of hard links once."""
+    def forwards(self) -> Callable[[int, int], Iterator[bytes]]:
+        """Return a function of a position and a number of bytes that yields those bytes, for ascending positions."""
         stream = self._stream()
-        for offset, size in sorted({(self.offset(entry), entry.size) for entry in entries}):
-            stream.skip(offset - stream.position)
-            yield offset, stream.chunks(size)
 
-    def offset(self, entry: Entry) -> int:
-        """Return where in the decompressed tar the bytes of an entry begin; a hard link has those of its target."""
-        return self._offsets[entry.number]
+        def read(position: int, size: int) -> Iterator[bytes]:
+            stream.skip(position - stream.position)
+            yield from stream.chunks(size)
 
-    def kind(self, entry: Entry) -> str | None:
-        """Return what an entry is by its first bytes, as `kind_of` does."""
-        return self._kinds[entry.number]
+        return read
 
-    def position(self, entry: Entry) -> int | None:
-        """Return where in the file the bytes of an entry stand as they are; None where they are compressed."""
-        return None if self._compression else self.offset(entry)
+    def start(self, position: int) -> int | None:
+        """Return where in the file the bytes at a position stand as they are; None where they are compressed."""
+        return None if self._compression else position
 
     def close(self) -> None:
         """Do nothing: the file stays open, and nothing else is."""
@@ -165,19 +152,15 @@ class TarReader:
             irregular = _IRREGULAR[tarfile.GNUTYPE_SPARSE]
         elif header.type not in _REGULAR:
             irregular = _IRREGULAR.get(header.type, SPECIAL)
-        self._offsets.append(stream.position)
+        link = None
+        if header.type == tarfile.LNKTYPE:
+            target = pax.get(b"linkpath", long.get(tarfile.GNUTYPE_LONGLINK, _raw(header.linkname)))
+            link = str(PurePosixPath(as_text(target)[0]))
+        position = stream.position
         start = b"".join(stream.chunks(min(size, START)))
-        self._kinds.append(kind_of(start))
         stream.skip(size - len(start))
         stream.pad()
-        return Entry(len(self._offsets) - 1, name, size, header.type in _FOLDERS, irregular, guessed)
-
-    def _linked(self, link: Entry, target: Entry | None) -> Entry:
-        """Return a hard link with the bytes of what it is another name of."""
-        if target is None:
-            return replace(link, irregular="a hard link to what is no file before it in the archive")
-        self._offsets[-1], self._kinds[-1] = self.offset(target), self.kind(target)
-        return replace(link, size=target.size)
+        return Entry(name, size, position, header.type in _FOLDERS, irregular, guessed, kind_of(start), link)
 
     def _stream(self, spend: Callable[[int], None] | None = None) -> _Stream:
         self._file.seek(0)
@@ -253,11 +236,6 @@ def _size(header: TarInfo, pax: dict[bytes, bytes]) -> int:
     if not re.fullmatch(rb"[0-9]{1,18}", pax[b"size"]):
         raise UnreadableError(f"it is a tar that is damaged (a size of {pax[b'size'][:20]!r})")
     return int(pax[b"size"])
-
-
-def _plain(name: str) -> str:
-    """Return a path without what says nothing, such as ./ and a second slash."""
-    return str(PurePosixPath(name))
 
 
 def _raw(name: str) -> bytes:

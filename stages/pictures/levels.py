@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,12 +45,13 @@ def common_levels(extents: Iterable[Extent]) -> Levels:
     It is a property of the files, like their size, and not of what is to be learnt: all pictures of a set have a say,
     the test pictures, too.
     """
-    extents = list(extents)
-    highest = max(one.highest for one in extents)
-    usual = [1] if not any(one.integers for one in extents) else []
-    usual += [2**bits - 1 for bits in DEPTHS]
+    lowest, highest, integers = 0.0, -math.inf, False
+    for one in extents:
+        lowest, highest = min(lowest, one.lowest), max(highest, one.highest)
+        integers |= one.integers
+    usual = [2**bits - 1 for bits in DEPTHS] if integers else [1, *(2**bits - 1 for bits in DEPTHS)]
     white = next((white for white in usual if highest <= white), highest)
-    return Levels(min(0.0, *(one.lowest for one in extents)), float(white))
+    return Levels(lowest, float(white))
 
 
 def to_8_bits(grey: NDArray[Any], levels: Levels) -> NDArray[np.uint8]:

@@ -276,7 +276,7 @@ def test_a_bomb_is_stopped_while_it_goes_off(archive: Path) -> None:
         Archive(bomb(archive), DATA.limits) as zipped,
         pytest.raises(InputError, match=r"'set/train/dots/bomb.bmp' and"),
     ):
-        [*zipped.extract(zipped.members[-1:], lambda _: archive.parent / "out", Path.exists)]
+        [*zipped.extract([*zipped.members][-1:], lambda _: archive.parent / "out", Path.exists)]
     assert (archive.parent / "out").stat().st_size <= 100 * archive.stat().st_size
 
 
@@ -839,3 +839,32 @@ def test_more_archives_inside_than_files_may_be_open(tmp_path: Path) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         assert found == {f"{number}/1.jpg": encoded(number=number % 3) for number in range(140)}
+
+
+@pytest.mark.parametrize("behind", [b"", b"a comment"])
+@pytest.mark.parametrize("before", [b"", b"MZ" + bytes(500)])
+def test_a_directory_with_numbers_of_64_bits(
+    archive: Path, monkeypatch: pytest.MonkeyPatch, before: bytes, behind: bytes
+) -> None:
+    monkeypatch.setattr("zipfile.ZIP64_LIMIT", 2000)  # so that these pictures are too large for 32 bits, or too far
+    monkeypatch.setattr("zipfile.ZIP_FILECOUNT_LIMIT", 3)
+    pictures = {f"{label}/{number}.png": os.urandom(900 + 700 * number) for label in "ab" for number in range(4)}
+    with ZipFile(archive, "w") as file:
+        file.comment = behind
+        for name, content in pictures.items():
+            file.writestr(name, content)
+    packed = archive.read_bytes()
+    assert packed.count(b"PK\6\7") == 1
+    archive.write_bytes(before + packed)
+    assert contents(archive) == pictures
+    archive.write_bytes(packed.replace(b"PK\6\7\0\0\0\0", b"PK\6\7\1\0\0\0"))
+    assert "zipfiles that span multiple disks are not supported" in refusal(archive)
+
+
+def test_archives_whose_names_do_not_fit_into_memory_at_once(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = unzip(archive, archive.parent / "at once", DATA)
+    monkeypatch.setattr("stages.files.records.RUN", 3)
+    for kind in ("zip", "tar.gz"):
+        target = archive.parent / kind
+        assert unzip(converted(archive, kind), target, DATA) == expected
+        assert everything_in(target) == everything_in(archive.parent / "at once")
