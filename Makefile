@@ -33,8 +33,9 @@ demo: $(INSTALLED) $(SAMPLE)  ## Run the whole pipeline on drawn ants and bees; 
 	@echo 'Its files, to look into:  dvc exp apply demo   (then: python -m tools.predict PICTURE)'
 	@echo 'First:                    source $(VENV)/bin/activate'
 
+# DVC writes two files of its own in place, and cannot read them where it was killed meanwhile.
 repro: $(INSTALLED)  ## Run the pipeline: whatever is not up to date
-	dvc repro
+	@echo dvc repro; dvc repro || { python -m tools.mend --quiet && dvc repro; }
 
 experiments: $(INSTALLED)  ## Compare the experiments: what was changed, and what came of it
 	dvc exp show --no-pager --only-changed --sort-by accuracy --sort-order desc \

@@ -40,7 +40,7 @@ def main() -> None:
     result = metrics(split.labels, probabilities, card.classes)
     write_json(Path("metrics/evaluate.json"), result)
     write_predictions(PREDICTIONS, split.names, split.labels, probabilities, card.classes)
-    with replacing(Path("metrics/plots")) as folder:
+    with replacing(Path("metrics/plots"), durable=False) as folder:
         folder.mkdir()
         write_plots(folder, split.labels, probabilities, card.classes)
     low, high = result["accuracy_low"], result["accuracy_high"]

@@ -106,7 +106,7 @@ def train_head(params: Params, strategy: LbfgsHead, split: StoredSplit, card: Ca
     chosen = {"weight_decay": best.weight_decay} | ({"depth_emphasis": emphasis} if len(tables) > 1 else {})
     factor = calibrate(logits, split.labels) if strategy.loss == "hinge" else 1.0
     loss = float(cross_entropy(logits * np.float32(factor), split.labels)[0].mean())  # the same for every strategy
-    with replacing(Path("metrics/train")) as folder:
+    with replacing(Path("metrics/train"), durable=False) as folder:
         write_weight_decays(folder / "plots/metrics", [astuple(score) for score in scores])
         write_json(folder / "metrics.json", summary(chosen, loss, best.holdout_accuracy))
     head, _ = fit_head(problem, best.weight_decay)

@@ -1,9 +1,13 @@
-"""Take the model elsewhere: `python -m tools.export --format onnx|pt2|safetensors`, one file and a card beside it.
+"""Take the model elsewhere: `python -m tools.export --format FORMAT`, one file and a card beside it.
 
 Every format says how to turn a picture into the network's input, as JSON metadata: `preprocessing` (sides in pixels,
 mean and standard deviation of RGB in [0, 1]; `levels`, black and white of grey pictures of more than 8 bits, where the
 training pictures were such) and `classes`. The exported networks (onnx, pt2) take float32 pictures
 (n, 3, crop, crop) that are prepared so, and return float32 probabilities (n, classes), for any n.
+
+`onnx-pictures` prepares the picture itself: it takes one, uint8 RGB (height, width, 3) of any size, and returns float32
+probabilities (classes). To decode the file, to turn it upright as its EXIF tags say, and to bring grey levels of more
+than 8 bits to 8, is left to the caller.
 """
 
 from __future__ import annotations
@@ -11,9 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,36 +39,45 @@ from stages.program.interrupts import hold_interrupts
 from stages.program.running import run
 from tools import model_card
 from tools.predict import pictures_in
+from tools.resizing import PreparedPicture
 
 CHECKED = 8  # pictures at most, to check a file on
 TOLERANCE = 1e-4  # largest difference of a probability
 LOG_TOLERANCE = 1e-3  # largest difference of its logarithm: 1e-9 instead of 1e-5 is wrong, and differs little
+PICTURES = "onnx-pictures"
+PICTURES_TOLERANCE = 0.02  # the same where the file resizes: some pixels differ by a grey level
+PICTURES_LOG_TOLERANCE = 0.2
 SMALLEST = 1e-6  # probability whose logarithm is compared
 Metadata = dict[str, str]
 State = dict[str, torch.Tensor]
-Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Predict = Callable[[Sequence[NDArray[Any]]], NDArray[np.float32]]  # probabilities (n, classes) of n inputs
 
 
 def main() -> None:
     """Write the model in the requested format, check it, and write its model card."""
     arguments = command_line()
-    target = Path(arguments.output or f"data/export/model.{arguments.format}")
+    kind, dash, variant = arguments.format.partition("-")
+    target = Path(arguments.output or f"data/export/model{dash}{variant}.{kind}")
     card = target.with_name("model_card.md")
     if target == card:
         raise InputError(f"--output is {target}, where the card of the model goes; give it another name")
     difference, n = export(Path(arguments.model), target, arguments.format, Path(arguments.pictures))
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB; on {n} pictures within {difference:.1g} of the network")
     with replacing(card) as temporary:
-        temporary.write_text(model_card.text(Path(arguments.model), target), encoding="utf-8")
+        temporary.write_text(
+            model_card.text(Path(arguments.model), target, resizes=arguments.format == PICTURES), encoding="utf-8"
+        )
     print(card)
 
 
 def command_line() -> argparse.Namespace:
     """Return the arguments of the command line; `--help` describes them."""
     parser = argparse.ArgumentParser(prog="python -m tools.export", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--format", choices=FORMATS, required=True, help="pt2: torch.export's")
+    parser.add_argument(
+        "--format", choices=FORMATS, required=True, help="pt2: torch.export's; onnx-pictures: resizes itself"
+    )
     parser.add_argument("--model", default="data/model", help="the folder that the stage train wrote (%(default)s)")
-    parser.add_argument("--output", help="the file to write (data/export/model.<format>)")
+    parser.add_argument("--output", help="the file to write (data/export/model.<format>, model-pictures.onnx)")
     parser.add_argument("--pictures", default="data/images/val", help="to check it on, a folder (%(default)s)")
     return parser.parse_args()
 
@@ -90,14 +104,23 @@ def export(model: Path, target: Path, format_name: str, pictures: Path) -> tuple
     contents = {"preprocessing": card.preprocessing.as_dict(), "classes": card.classes}
     metadata = {key: json.dumps(content, ensure_ascii=False) for key, content in contents.items()}
     metadata |= {"architecture": card.architecture, "input": "RGB pictures, float32 (n, 3, crop, crop), normalised"}
+    inputs: list[NDArray[Any]] = [*batch.numpy()]
+    example = batch[:2].repeat(2, 1, 1, 1)[:2]
+    tolerance, log_tolerance = TOLERANCE, LOG_TOLERANCE
+    if format_name == PICTURES:
+        inputs = [decoding.upright(path, card.preprocessing) for path in sample(pictures)]
+        example = torch.zeros(card.preprocessing.crop + 2, card.preprocessing.crop + 1, 3, dtype=torch.uint8)
+        whole = nn.Sequential(PreparedPicture(card.preprocessing), *whole, nn.Flatten(0)).eval()
+        metadata["input"] = "an RGB picture, uint8 (height, width, 3), upright, of any size"
+        tolerance, log_tolerance = PICTURES_TOLERANCE, PICTURES_LOG_TOLERANCE
     with replacing(target) as temporary:
         with hold_interrupts(f"{target} is being written"):
-            write(whole, state, temporary, batch[:2].repeat(2, 1, 1, 1)[:2], metadata)
+            write(whole, state, temporary, example, metadata)
             predict = read(temporary, card)
         largest = 0.0
         for rows in (slice(None), slice(1)):  # the exported network takes any number of pictures
-            difference, log_difference = differences(predict(batch[rows].numpy()), expected[rows])
-            if not (difference <= TOLERANCE and log_difference <= LOG_TOLERANCE):
+            difference, log_difference = differences(predict(inputs[rows]), expected[rows])
+            if not (difference <= tolerance and log_difference <= log_tolerance):
                 raise InputError(
                     f"{target} was not kept: its probabilities differ by {difference:.2g} from the network's on "
                     f"{pictures}, and their logarithms by {log_difference:.2g}; try another --format"
@@ -115,16 +138,26 @@ def differences(predicted: NDArray[np.float32], expected: NDArray[np.float32]) -
 
 def prepare_batch(pictures: Path, preprocessing: Preprocessing) -> torch.Tensor:
     """Return a few pictures of a folder, spread over all that are in it, as the network's input."""
-    paths = [path for path in pictures_in(pictures) if path.is_file()] if pictures.is_dir() else []
-    sample = islice(paths, 0, None, max(1, len(paths) // CHECKED))
-    usable = (path for path in sample if decoding.problem(path) is None)
-    squares = [decoding.square(path, preprocessing) for path in islice(usable, CHECKED)]
-    if not squares:
-        raise InputError(f"there are no pictures in {pictures} to check the file on; name a folder with --pictures")
+    squares = [decoding.square(path, preprocessing) for path in sample(pictures)]
     return evaluation_view(torch.from_numpy(np.stack(squares)), preprocessing)
 
 
-def probabilities(network: nn.Module, card: Card) -> nn.Module:
+def sample(pictures: Path) -> list[Path]:
+    """Return a few pictures of a folder that can be read, spread over all that are in it.
+
+    Raises:
+        InputError: there are none.
+
+    """
+    paths = [path for path in pictures_in(pictures) if path.is_file()] if pictures.is_dir() else []
+    spread = islice(paths, 0, None, max(1, len(paths) // CHECKED))
+    usable = [*islice((path for path in spread if decoding.problem(path) is None), CHECKED)]
+    if not usable:
+        raise InputError(f"there are no pictures in {pictures} to check the file on; name a folder with --pictures")
+    return usable
+
+
+def probabilities(network: nn.Module, card: Card) -> nn.Sequential:
     """Return the model's chain of layers with a softmax at its end, in float32 throughout."""
     whole = whole_network(network, card)
     whole.append(nn.Softmax(dim=1))
@@ -135,14 +168,18 @@ def probabilities(network: nn.Module, card: Card) -> nn.Module:
 
 
 def write_onnx(whole: nn.Module, state: State, path: Path, example: torch.Tensor, metadata: Metadata) -> None:  # noqa: ARG001
-    """Write an ONNX graph (input "pictures", output "probabilities") with the weights in it."""
+    """Write an ONNX graph with the weights in it: input "pictures" (n, 3, crop, crop), or "picture" where it resizes.
+
+    Its output is "probabilities".
+    """
     need_packages("export", "onnx", "onnxscript", "onnxruntime", what="this format")
     import onnx
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    name, axes = ("picture", ("height", "width")) if example.dim() == 3 else ("pictures", ("n",))
     program = torch.onnx.export(
-        whole, (example,), dynamo=True, verbose=False, input_names=["pictures"], output_names=["probabilities"],
-        dynamic_shapes=({0: torch.export.Dim("n")},),
+        whole, (example,), dynamo=True, verbose=False, input_names=[name], output_names=["probabilities"],
+        dynamic_shapes=({axis: torch.export.Dim(length) for axis, length in enumerate(axes)},),
     )  # fmt: skip
     assert program is not None
     program.save(path, external_data=False)
@@ -157,10 +194,16 @@ def read_onnx(path: Path, card: Card) -> Predict:  # noqa: ARG001
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    (graph_input,) = session.get_inputs()
 
-    def predict(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        (output,) = session.run(["probabilities"], {"pictures": np.ascontiguousarray(pictures)})
+    def run_graph(value: NDArray[Any]) -> NDArray[np.float32]:
+        (output,) = session.run(["probabilities"], {graph_input.name: value})
         return np.asarray(output)
+
+    def predict(inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        if graph_input.name == "picture":
+            return np.stack([run_graph(picture) for picture in inputs])
+        return run_graph(np.stack(inputs))
 
     return predict
 
@@ -176,7 +219,7 @@ def read_pt2(path: Path, card: Card) -> Predict:  # noqa: ARG001
     """Return a function that runs an exported program with PyTorch."""
     with path.open("rb") as file:
         program = torch.export.load(file).module()
-    return lambda pictures: np.asarray(program(torch.from_numpy(pictures)))
+    return lambda pictures: np.asarray(program(torch.from_numpy(np.stack(pictures))))
 
 
 def write_safetensors(
@@ -192,11 +235,12 @@ def read_safetensors(path: Path, card: Card) -> Predict:
         classes = json.loads(file.metadata()["classes"])
     network = restore(card, len(classes), path)
     whole = probabilities(network, card)
-    return lambda pictures: np.asarray(whole(torch.from_numpy(pictures)))
+    return lambda pictures: np.asarray(whole(torch.from_numpy(np.stack(pictures))))
 
 
 FORMATS = {
     "onnx": (write_onnx, read_onnx),
+    PICTURES: (write_onnx, read_onnx),
     "pt2": (write_pt2, read_pt2),
     "safetensors": (write_safetensors, read_safetensors),
 }

@@ -14,9 +14,11 @@ from stages.program.errors import InputError
 from stages.program.running import run
 from tools.up_to_date import check_up_to_date
 
+TAKES_PICTURES = "A picture of any size as it was decoded, upright, uint8 (height, width, 3). In the file it becomes: "
 
-def text(model: Path, file: Path) -> str:
-    """Return the model card of an exported file.
+
+def text(model: Path, file: Path, *, resizes: bool = False) -> str:
+    """Return the model card of an exported file, which may prepare pictures itself (`resizes`).
 
     Counts and metrics are those of the pipeline in the current folder; they are left out for a model from elsewhere,
     and where the results are those of another model.
@@ -39,7 +41,7 @@ def text(model: Path, file: Path) -> str:
         f"# {cell(subject)}: {card.architecture}, {cell(strategy['name'])}",
         f"An image classifier: it takes a picture and gives a probability for each of {cell(', '.join(classes))}.",
         "## Files\n\n" + table(("file", "bytes", "sha256"), [*map(_hashed, dict.fromkeys(files))]),
-        "## Input\n\n" + _input(card.preprocessing),
+        "## Input\n\n" + (TAKES_PICTURES if resizes else "") + _input(card.preprocessing),
         "## Training data\n\n" + (data or f"{unknown}."),
         "## Training\n\n" + table(("what", "value"), _training(card)),
         "## Results on test pictures\n\n" + (result or f"{unknown}."),

@@ -49,7 +49,7 @@ def print_sheet(path: Path, title: str, tiles: Sequence[Tile], columns: int) -> 
             sheet.paste(picture, (x + number_in_tile * (SIDE + SEAM), y))
         for line, (text, ink) in enumerate(zip(tile.caption, (INK, FAINT), strict=True)):
             _write_line(pen, (x, y + SIDE + 3 + line * LINE), text, tile_width, ink)
-    with replacing(path) as temporary:
+    with replacing(path, durable=False) as temporary:
         temporary.write_bytes(_jpeg(sheet))
 
 

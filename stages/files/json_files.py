@@ -12,7 +12,7 @@ from stages.program.errors import InputError
 
 def write_json(path: Path, content: Any) -> None:  # noqa: ANN401
     """Write `content` as indented UTF-8 JSON. Floats are rounded to 6 decimals, so that diffs stay readable."""
-    with replacing(path) as temporary:
+    with replacing(path, durable=False) as temporary:
         text = json.dumps(_rounded(content), indent=2, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 

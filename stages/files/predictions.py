@@ -83,7 +83,7 @@ def write_predictions(
             class_probabilities = (f"{p[number]:.6f}" for number in columns)
             yield (name, classes[label], classes[guess], f"{p[guess]:.6f}", *class_probabilities)
 
-    with replacing(path) as temporary:
+    with replacing(path, durable=False) as temporary:
         write_csv(temporary, rows())
 
 

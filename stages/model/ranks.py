@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.files.atomic import incoming_path, replacing
+from stages.files.atomic import incoming_path, replacing, sync
 from stages.program.errors import InputError
 from stages.program.launch import die_with_parent
 from stages.program.threads import cores
@@ -49,6 +49,7 @@ class Ranks:
         if self.rank:
             self.barrier()
             yield incoming_path(target)
+            sync(incoming_path(target))  # what this machine has to write of it
             self.barrier()
             return
         with replacing(target) as temporary:

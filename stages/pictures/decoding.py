@@ -94,10 +94,27 @@ def square(file: File, preprocessing: Preprocessing) -> NDArray[np.uint8]:
         InputError: not a picture that is read; it says what it is.
 
     """
-    side = preprocessing.resize
+    with _decoded(file, preprocessing) as picture:
+        return np.asarray(FITS[preprocessing.fit](picture, preprocessing))
+
+
+def upright(file: File, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Decode a picture as `square` does, and return all of it as it is before it is resized, (height, width, 3) RGB.
+
+    Raises:
+        InputError: not a picture that is read; it says what it is.
+
+    """
+    with _decoded(file, preprocessing) as picture:
+        return np.array(picture)
+
+
+@contextmanager
+def _decoded(file: File, preprocessing: Preprocessing) -> Iterator[Image.Image]:
+    """Yield a picture, upright and RGB, a JPEG at a scale of at least twice the target."""
     try:
-        with _upright(file, 2 * side) as picture, closing(_rgb(picture, preprocessing.levels)) as upright:
-            return np.asarray(FITS[preprocessing.fit](upright, preprocessing))
+        with _upright(file, 2 * preprocessing.resize) as picture, closing(_rgb(picture, preprocessing.levels)) as rgb:
+            yield rgb
     except InputError as error:
         raise InputError(f"{file if isinstance(file, Path) else file.name}: {error}") from None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from stages.files.atomic import replacing
+from stages.files.atomic import replacing, sync, sync_names
 from stages.files.hashing import sha256_of
 from stages.files.kinds import ARCHIVES, OTHER_ARCHIVES, kind_of, read_start
 from stages.program.credentials import without_secrets
@@ -139,7 +139,9 @@ def _download(url: str, target: Path, sha256: str | None, param: str, *, gib: fl
                 raise
             # The server may wrongly have called it the same file: it is downloaded again from the first byte.
         else:
+            sync(part)
             part.replace(target)
+            sync_names(target.parent)
             forget(part)
             break
     return digest

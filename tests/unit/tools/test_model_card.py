@@ -51,4 +51,7 @@ def test_the_licence_of_the_weights_is_named(
     card.write(tmp_path)
     file = tmp_path / "model.safetensors"
     file.touch()
-    assert f"| licence of the weights | {licence}" in model_card.text(tmp_path, file)
+    text = model_card.text(tmp_path, file)
+    assert f"| licence of the weights | {licence}" in text
+    assert "uint8 (height, width, 3)" not in text
+    assert "uint8 (height, width, 3)" in model_card.text(tmp_path, file, resizes=True)
