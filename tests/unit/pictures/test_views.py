@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
+from scipy.stats import kstest, uniform
 from torchvision.models import ResNet18_Weights
 
 from stages.files.picture_list import as_contents
@@ -92,3 +95,58 @@ def test_the_stored_view_of_an_epoch_belongs_to_the_content_of_a_picture() -> No
     means = epochs.mean(axis=0)
     assert abs(means.mean() - 1.5) < 0.03
     assert abs(means.std() - np.sqrt(1.25 / 8)) < 0.02
+
+
+def crops(augment: Augment, n: int) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    """The crops of n training views, read off a picture whose red counts columns and whose green counts rows."""
+    side, preprocessing = 64, replace(PREPROCESSING, resize=64, crop=2, mean=(0.0,) * 3, std=(1 / 255,) * 3)
+    columns, rows = np.meshgrid(np.arange(side), np.arange(side))
+    square = torch.from_numpy(np.stack([columns, rows, rows], axis=2).astype(np.uint8))[None]
+    views = training_view(square.expand(n, -1, -1, -1), preprocessing, augment, view_draws(0, 1, contents(n)))
+    seen = views[:, :2].double().numpy()  # two by two pixels: (view, column | row, down, across)
+    across, down = seen[..., :, 1] - seen[..., :, 0], seen[..., 1, :] - seen[..., 0, :]
+    (x_across, y_across), (x_down, y_down) = across.mean(axis=2).T, down.mean(axis=2).T
+    x, y = (seen.mean(axis=(2, 3)).T + 0.5) / side * 2 - 1
+    return {
+        "mirrored": x_across * y_down - x_down * y_across < 0,
+        "width": np.hypot(x_across, y_across) * 2 / side,
+        "height": np.hypot(x_down, y_down) * 2 / side,
+        "angle": np.degrees(np.arctan2(-x_down, y_down)),
+        "x": x,
+        "y": y,
+    }
+
+
+@pytest.mark.parametrize(("min_scale", "flip", "rotation"), [(0.2, 0.5, 10.0), (0.4, 0.2, 40.0), (0.3, 0.0, 0.0)])
+def test_training_views_are_drawn_at_the_rates_and_from_the_ranges_that_params_say(
+    min_scale: float, flip: float, rotation: float
+) -> None:
+    found = crops(Augment(min_scale=min_scale, flip=flip, rotation=rotation), 3000)
+    assert abs(found["mirrored"].mean() - flip) < 0.03
+    assert not found["mirrored"].any() or flip
+    if rotation:
+        assert kstest(found["angle"], uniform(-rotation, 2 * rotation).cdf).pvalue > 0.001
+    else:
+        assert np.abs(found["angle"]).max() < 0.01
+    # Crops of up to three quarters of the picture fit into it whatever their shape; wider ones are cut to its side.
+    area, ratio = found["width"] * found["height"], np.log(found["width"] / found["height"])
+    fits = area < 0.74
+    assert area.min() > min_scale - 0.01
+    assert area.max() <= 1.01
+    assert abs(fits.mean() - (0.74 - min_scale) / (1 - min_scale)) < 0.1  # those that were cut are among them
+    whole = (found["width"] < 0.99) & (found["height"] < 0.99) & fits
+    assert kstest(area[whole], uniform(min_scale, 0.74 - min_scale).cdf).pvalue > 0.001
+    assert kstest(ratio[whole & (area < 0.7)], uniform(np.log(3 / 4), 2 * np.log(4 / 3)).cdf).pvalue > 0.001
+    for offset, extent in ((found["x"], found["width"]), (found["y"], found["height"])):
+        movable = extent < 0.8
+        assert kstest(offset[movable] / (1 - extent[movable]), uniform(-1, 2).cdf).pvalue > 0.001
+
+
+def test_a_mirrored_view_is_the_mirror_image_of_the_view() -> None:
+    squares = torch.from_numpy(np.stack([np.asarray(smooth(256, 256))] * 3))
+    draws = view_draws(0, 1, contents(3))
+    never, always = (
+        training_view(squares, PREPROCESSING, Augment(min_scale=0.2, flip=flip, rotation=20.0), draws)
+        for flip in (0.0, 1.0)
+    )
+    torch.testing.assert_close(always, never.flip(3), atol=1e-3, rtol=0)
