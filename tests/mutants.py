@@ -1,0 +1,120 @@
+"""Small faults planted in the code one by one (mutmut): which of them do the unit tests notice?
+
+Run it as `make mutants ROOM=training EVERY=10`: of every tenth fault, drawn by its name, say how many were noticed, and
+show those that were not. All is done in a copy of the checkout, build/mutants.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+
+from tests.conftest import ROOT, STAGES
+
+ROOMS = ("dataset", "pictures", "model", "training", "evaluation", "stages")
+COPY = ROOT / "build/mutants"
+END_TO_END = ("test_every_param.py", "test_train.py")  # asked, too: all stages with a network of milliseconds
+# Only what is computed: sentences, and what is printed, are judged by reading. Unfinished loops are ended by a limit of
+# CPU time. PyTorch is imported once, in a process that each fault's is forked from. The code is full of faults that are
+# switched on one by one, so that what reads it as text is left out.
+CONFIG = """
+[tool.mutmut]
+source_paths = ["stages"]
+only_mutate = {files}
+do_not_mutate_patterns = ['raise \\w*Error\\(', 'print\\(', 'warn\\(']
+also_copy = {copied}
+pytest_add_cli_args = ["-n0", "-p", "no:cacheprovider", "--deselect", "tests/unit/stages/test_dependencies.py"]
+pytest_add_cli_args_test_selection = {tests}
+process_isolation = "forkserver"
+timeout_multiplier = 5.0
+use_setproctitle = false
+"""
+GENERATE = """if True:
+    from mutmut import __main__ as mutmut
+    mutmut.set_mutant_under_test("mutant_generation")
+    mutmut.copy_src_dir()
+    mutmut.create_mutants(2)
+"""
+NOTICED = {1: "noticed", 3: "noticed", 24: "too long", 36: "too long", 152: "too long", -24: "too long"}
+MISSED = {0: "MISSED", 33: "NO TEST"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.partition("\n")[0])
+    parser.add_argument("rooms", nargs="*", choices=[*ROOMS, []], help=f"of {', '.join(ROOMS)}; none: all of them")
+    parser.add_argument("--every", type=int, default=10, metavar="K", help="try one of K faults (10); 1: all")
+    parser.add_argument("--module", default="", help="of the room, the modules with this in their name")
+    parser.add_argument("--again", action="store_true", help="keep what was noticed; try what was missed once more")
+    options = parser.parse_args()
+    lines = []
+    for room in options.rooms or ROOMS:
+        copy_checkout(room, again=options.again)
+        run(sys.executable, "-c", GENERATE)
+        names = sampled(verdicts(room), options.every, options.module)
+        untried = [name for name in names if verdicts(room)[name] in {None, *MISSED}]
+        if untried:
+            run("mutmut", "run", "--max-children", "2", *untried)
+        found = verdicts(room)
+        counts = Counter((NOTICED | MISSED).get(found[name] or 0, "noticed") for name in names)
+        for name in names:
+            if found[name] in MISSED:
+                run("mutmut", "show", name)
+        noticed = counts["noticed"] + counts["too long"]
+        lines.append(
+            f"{room}: {noticed} of {len(names)} noticed ({noticed / max(len(names), 1):.1%}); "
+            f"{', '.join(f'{count} {verdict}' for verdict, count in sorted(counts.items()))}; "
+            f"{len(found)} there are"
+        )
+    print("\n".join(lines))
+
+
+def copy_checkout(room: str, *, again: bool) -> None:
+    """Copy the checkout's files to a folder of the room, with the settings of mutmut."""
+    if not again:
+        shutil.rmtree(COPY, ignore_errors=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    names = [name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+    for name in names:
+        (COPY / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, COPY / name)
+    files = [f"stages/{stage}.py" for stage in STAGES] if room == "stages" else [f"stages/{room}/*"]
+    beside = {"dataset": ("test_unzip.py",), "stages": ("",)}.get(room, END_TO_END)
+    tests = [*([] if room == "stages" else [f"tests/unit/{room}"]), *(f"tests/unit/stages/{name}" for name in beside)]
+    copied = sorted({name.partition("/")[0] for name in names} - {"stages", "pyproject.toml"})
+    with (COPY / "pyproject.toml").open("a", encoding="utf-8") as file:
+        file.write(CONFIG.format(files=json.dumps(files), tests=json.dumps(tests), copied=json.dumps(copied)))
+
+
+def run(*command: str) -> None:
+    """Run a command in the copy, which imports nothing from the checkout itself."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=COPY, env=environment, check=True)
+
+
+def verdicts(room: str) -> dict[str, int | None]:
+    """Return what came of each fault of a room, by its name: an exit status of pytest, or None."""
+    folder = COPY / "mutants/stages"
+    metas = folder.glob("*.py.meta") if room == "stages" else (folder / room).rglob("*.py.meta")
+    found: dict[str, int | None] = {}
+    for meta in sorted(metas):
+        found |= json.loads(meta.read_text(encoding="utf-8"))["exit_code_by_key"]
+    return found
+
+
+def sampled(names: dict[str, int | None], every: int, module: str) -> list[str]:
+    """Return one of `every` names, drawn by their hashes: an edit draws no others elsewhere."""
+    chosen = [name for name in names if module in name.rpartition(".")[0]]
+    return [name for name in chosen if int(hashlib.sha256(name.encode()).hexdigest(), 16) % every == 0]
+
+
+if __name__ == "__main__":
+    main()
