@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from stages.program.errors import InputError
 from stages.program.locks import checkout_lock
+from stages.program.starting import INTERRUPTED, interrupts_are_caught
 
 # PyTorch has no class of its own for a CPU's memory, and a library that finds none cannot be imported.
 OUT_OF_MEMORY = re.compile(
@@ -42,6 +43,7 @@ def run(main: Callable[[], None], *, stage: bool = False, exclusive: bool = Fals
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a console may lack letters of names: \u0436 is printed then
     try:
+        interrupts_are_caught()
         if stage:
             _check_arguments(sys.argv[1:])
         locked = (stage or exclusive) and "WORLD_SIZE" not in os.environ and Path("params.yaml").exists()
@@ -67,7 +69,7 @@ def run(main: Callable[[], None], *, stage: bool = False, exclusive: bool = Fals
             1, program, "out of memory; end other programs, or take a smaller backbone or batch_size, and run it again"
         )
     except KeyboardInterrupt:
-        _exit(130, program, "interrupted; what was finished before is still there, run it again to go on")
+        _exit(130, program, INTERRUPTED)
     sys.stderr.flush()
     os._exit(0)  # all is written; Python would take half a second more to take PyTorch apart
 

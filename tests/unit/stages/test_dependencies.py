@@ -24,8 +24,12 @@ def file_of(module: str) -> Path | None:
 
 
 def does_something(file: Path) -> bool:
-    """Whether there is more in it than a docstring, as in most packages' own files there is not."""
-    return any(not isinstance(node, ast.Expr) for node in ast.parse(file.read_text()).body)
+    """Whether there is more in it than a docstring and calls of what is in program/, as in most packages' own files."""
+    nodes = ast.parse(file.read_text()).body
+    from_program = [
+        isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("stages.program.") for node in nodes
+    ]
+    return any(not isinstance(node, ast.Expr) and not own for node, own in zip(nodes, from_program, strict=True))
 
 
 def named_in(file: Path) -> Iterator[str]:
