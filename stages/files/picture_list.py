@@ -28,7 +28,7 @@ class Names(Sequence[str]):
     """The lines of a file, each read when it is asked for.
 
     Raises:
-        InputError: the file is not there, or its last line does not end.
+        InputError: the file is not there, or its last line does not end; on reading, a line is not UTF-8.
 
     """
 
@@ -64,13 +64,19 @@ class Names(Sequence[str]):
         first, end = self._ends[number % len(self) :][:2].tolist()
         with self._path.open("rb") as file:
             file.seek(first)
-            return file.read(end - first - 1).decode("utf-8")
+            return self._decoded(file.read(end - first - 1))
 
     def __iter__(self) -> Iterator[str]:
         """Yield the lines in order."""
-        with self._path.open(encoding="utf-8", newline="\n") as file:
+        with self._path.open("rb") as file:
             for line in file:
-                yield line[:-1]
+                yield self._decoded(line[:-1])
+
+    def _decoded(self, line: bytes) -> str:
+        try:
+            return line.decode("utf-8")
+        except UnicodeDecodeError:
+            raise damaged(self._path) from None
 
     def find(self, name: str) -> int | None:
         """Return the position of a name in a sorted list, or None where it is not there."""

@@ -55,6 +55,22 @@ def test_damaged_pictures(content: bytes) -> None:
         event(check_picture(Path(folder) / "picture") or "a picture")
 
 
+@cache
+def heic() -> bytes:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra `heic` is not installed")
+    file = BytesIO()
+    pillow_heif.from_pillow(draw(0, 0).resize((64, 48))).save(file, quality=50)
+    return file.getvalue()
+
+
+@given(st.lists(edits, max_size=1), shares)
+@examples(100)
+def test_damaged_heic(damage: list[list[Edit]], share: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "picture").write_bytes(edited(heic(), [edit for some in damage for edit in some], share))
+        event(check_picture(Path(folder) / "picture") or "a picture")
+
+
 @dataclass(frozen=True)
 class Extra:
     """A member that no honest program wrote."""
