@@ -25,6 +25,7 @@ from stages.program.running import run
 from stages.training.cross_validation import choose_emphasis, cross_validate
 from stages.training.curves import CURVES, live_curves, log_epoch, summary, write_weight_decays
 from stages.training.design import Problem
+from stages.training.familiarity import Familiarity, familiarity_of_head
 from stages.training.linear import calibrate, fit_head
 from stages.training.losses import cross_entropy
 
@@ -44,12 +45,14 @@ class Trained:
         tensors: of the whole network, by name.
         chosen: what was chosen on held-out training pictures, such as the weight decay.
         accuracy: top-1, on these.
+        familiarity: to the pictures that it was trained on.
 
     """
 
     tensors: dict[str, NDArray[Any]]
     chosen: dict[str, float]
     accuracy: float
+    familiarity: Familiarity
 
 
 def main() -> None:
@@ -72,6 +75,7 @@ def main() -> None:
         folder.mkdir()
         tensors = {name: trained.tensors[name] for name in card.tensors_in_layers(trained.tensors)}
         (folder / "model.safetensors").write_bytes(save(tensors))
+        trained.familiarity.write(folder)
         record = strategy.model_dump() | {"name": params.strategy, "seed": params.seed} | trained.chosen
         replace(card, strategy=record).write(folder)
     if isinstance(strategy, GradientDescent):
@@ -112,8 +116,9 @@ def train_head(params: Params, strategy: LbfgsHead, split: StoredSplit, card: Ca
     head, _ = fit_head(problem, best.weight_decay)
     if strategy.loss == "hinge":
         head = head.scaled(factor)
+    familiarity = familiarity_of_head(tables, split.labels, logits * np.float32(factor), strategy.n_splits, params.seed)
     tensors = load_file(WEIGHTS) | {f"{card.head}.weight": head.weight, f"{card.head}.bias": head.bias}
-    return Trained(tensors, chosen, best.holdout_accuracy), card
+    return Trained(tensors, chosen, best.holdout_accuracy, familiarity), card
 
 
 def train_layers(
@@ -156,7 +161,7 @@ def train_layers(
     if live:
         live.summary = summary(result.chosen, result.holdout_loss, result.holdout_accuracy)
     tensors = {name: value.cpu().contiguous().numpy() for name, value in network.state_dict().items()}
-    return Trained(tensors, result.chosen, result.holdout_accuracy), card
+    return Trained(tensors, result.chosen, result.holdout_accuracy, result.familiarity), card
 
 
 if __name__ == "__main__":

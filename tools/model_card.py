@@ -12,6 +12,7 @@ from stages.files.hashing import sha256_of
 from stages.files.json_files import read_json
 from stages.program.errors import InputError
 from stages.program.running import run
+from stages.training.familiarity import THRESHOLD, Familiarity
 from tools.up_to_date import check_up_to_date
 
 TAKES_PICTURES = "A picture of any size as it was decoded, upright, uint8 (height, width, 3). In the file it becomes: "
@@ -45,7 +46,7 @@ def text(model: Path, file: Path, *, resizes: bool = False) -> str:
         "## Training data\n\n" + (data or f"{unknown}."),
         "## Training\n\n" + table(("what", "value"), _training(card)),
         "## Results on test pictures\n\n" + (result or f"{unknown}."),
-        "## Limits\n\n" + _limits(card),
+        "## Limits\n\n" + _limits(card, Familiarity.read(model)),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -141,14 +142,25 @@ def _results(result: dict[str, Any]) -> str:
     )
 
 
-def _limits(card: Card) -> str:
+def _limits(card: Card, familiarity: Familiarity | None) -> str:
     limits = [
         f"It gives every picture one of {len(card.classes)} classes, also a picture of something else.",
+        *([_familiarity(familiarity)] if familiarity else []),
         "The results hold for pictures like the test pictures: of the same source, chosen in the same way.",
         *(["It sees the central square of a picture alone."] if card.preprocessing.fit == "crop" else []),
         "The licences of the pictures and of the weights it started from apply to it, too.",
     ]
     return "\n".join(f"- {limit}" for limit in limits)
+
+
+def _familiarity(familiarity: Familiarity) -> str:
+    n = len(familiarity.reference)
+    return (
+        f"tools.predict says how familiar a picture is: the share of {n} held-out training pictures that are no more "
+        f"like those trained on. What is below {THRESHOLD} it takes for none of the classes: so are {THRESHOLD:.0%} of "
+        "pictures like these, and of similar things only some."
+        + ("" if n >= 1 / THRESHOLD else " These are too few for any to be below.")
+    )
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Use the model: `python -m tools.predict picture.jpg ...` prints each picture's class and its probability."""
+"""Use the model: `python -m tools.predict picture.jpg ...` prints each picture's class and how sure that is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
+from itertools import repeat
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from unicodedata import combining, east_asian_width
@@ -30,6 +31,7 @@ from stages.program.errors import InputError
 from stages.program.running import run
 from stages.program.threads import in_order
 from stages.program.wording import one_line
+from stages.training.familiarity import THRESHOLD, Familiarity
 from tools.in_shards import find_in_shards, open_picture
 
 BATCH = 32  # pictures
@@ -37,10 +39,19 @@ BATCH = 32  # pictures
 
 @dataclass(frozen=True)
 class Prediction:
-    """A model's prediction for a picture: the probability of each class."""
+    """A model's prediction for a picture.
+
+    Attributes:
+        path: of the picture.
+        probabilities: of each class.
+        familiarity: the share of held-out training pictures that are no more like those trained on, from 0 to 1; None:
+            the model does not tell.
+
+    """
 
     path: Path
     probabilities: dict[str, float]
+    familiarity: float | None = None
 
     @property
     def label(self) -> str:
@@ -51,6 +62,11 @@ class Prediction:
     def probability(self) -> float:
         """The probability of the most probable class."""
         return self.probabilities[self.label]
+
+    @property
+    def none_of_these(self) -> bool:
+        """Whether the picture is less like the training pictures than all but 5% of such pictures are."""
+        return self.familiarity is not None and self.familiarity < THRESHOLD
 
 
 @dataclass(frozen=True)
@@ -67,7 +83,7 @@ def main() -> None:
     if isinstance(sys.stdin, TextIOWrapper):  # file names may hold any bytes
         sys.stdin.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
     model = Path(arguments.model)
-    write = FORMATS[arguments.format](Card.read(model).classes)
+    write = FORMATS[arguments.format](Card.read(model).classes, Familiarity.read(model) is not None)
     done = failed = 0
     for result in predict(pictures(arguments.pictures), model, arguments.device):
         done += 1
@@ -83,7 +99,12 @@ def main() -> None:
 
 def command_line() -> argparse.Namespace:
     """Return the arguments of the command line; `--help` describes them."""
-    parser = argparse.ArgumentParser(prog="python -m tools.predict", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.predict",
+        description=__doc__,
+        epilog="The second number, familiarity, is the share of held-out training pictures that are no more like those "
+        f"trained on: below {THRESHOLD}, with a question mark behind it, the picture is likely none of the classes.",
+    )
     parser.add_argument("pictures", nargs="+", help="files, folders (all pictures in them), globs; -: names from stdin")
     parser.add_argument("--model", default="data/model", help="the folder that the stage train wrote (%(default)s)")
     parser.add_argument(
@@ -159,18 +180,25 @@ def predict(
     network = restore(card, len(card.classes), model / "model.safetensors")
     network.to(device).to(memory_format=torch.channels_last)
     whole = whole_network(network, card)
+    below_head, head = whole[:-1], whole[-1]
+    familiarity = Familiarity.read(model)
     for batch in batches(decode_all(paths, card.preprocessing)):
         squares = [square for _, square in batch if not isinstance(square, str)]
-        rows: Iterator[list[float]] = iter(())
+        rows: Iterator[tuple[list[float], float | None]] = iter(())
         if squares:
             with torch.inference_mode(), autocast(device, card.precision):
-                logits = whole(evaluation_view(send(np.stack(squares), device), card.preprocessing))
-                rows = iter(torch.softmax(logits.float().cpu().double(), dim=1).tolist())
+                features = below_head(evaluation_view(send(np.stack(squares), device), card.preprocessing))
+                logits = head(features).float().cpu()
+            known = (
+                familiarity(features.float().cpu().numpy(), logits.numpy()).tolist() if familiarity else repeat(None)
+            )
+            rows = zip(torch.softmax(logits.double(), dim=1).tolist(), known, strict=False)
         for path, square in batch:
             if isinstance(square, str):
                 yield Unreadable(path, square)
             else:
-                yield Prediction(path, dict(zip(card.classes, next(rows), strict=True)))
+                probabilities, share = next(rows)
+                yield Prediction(path, dict(zip(card.classes, probabilities, strict=True)), share)
 
 
 Decoded = tuple[Path, NDArray[np.uint8] | str]
@@ -220,8 +248,11 @@ def batches(items: Iterable[Decoded]) -> Iterator[list[Decoded]]:
         yield batch
 
 
-def as_table(classes: Sequence[str]) -> Callable[[Prediction], None]:
-    """Return a function that prints class, probability and file: the column of unknown width is the last."""
+def as_table(classes: Sequence[str], familiar: bool) -> Callable[[Prediction], None]:
+    """Return a function that prints class, probability, familiarity and file: the column of unknown width is the last.
+
+    A question mark stands behind the familiarity of what is none of the classes, by all that is known.
+    """
     encoding = sys.stdout.encoding
     # What the console lacks is printed with a backslash, which takes more columns; some letters take two, some none.
     texts = {label: label if label.isprintable() else repr(label) for label in classes}
@@ -230,7 +261,8 @@ def as_table(classes: Sequence[str]) -> Callable[[Prediction], None]:
     padded = {label: text + " " * (width - columns(text)) for label, text in shown.items()}
 
     def write(prediction: Prediction) -> None:
-        print(f"{padded[prediction.label]}  {prediction.probability:.3f}  {one_line(prediction.path)}")
+        share = f"  {prediction.familiarity:.3f}{'?' if prediction.none_of_these else ' '}" if familiar else ""
+        print(f"{padded[prediction.label]}  {prediction.probability:.3f}{share}  {one_line(prediction.path)}")
 
     return write
 
@@ -240,7 +272,7 @@ def columns(text: str) -> int:
     return sum(0 if combining(letter) else 1 + (east_asian_width(letter) in "WF") for letter in text)
 
 
-def as_json(classes: Sequence[str]) -> Callable[[Prediction], None]:  # noqa: ARG001
+def as_json(classes: Sequence[str], familiar: bool) -> Callable[[Prediction], None]:  # noqa: ARG001
     """Return a function that prints an object a line, with every class's probability.
 
     Where the console takes no UTF-8 every other letter than ASCII's is escaped as JSON does it.
@@ -249,17 +281,19 @@ def as_json(classes: Sequence[str]) -> Callable[[Prediction], None]:  # noqa: AR
 
     def write(prediction: Prediction) -> None:
         probabilities = {label: round(p, 6) for label, p in prediction.probabilities.items()}
-        line = {
+        line: dict[str, object] = {
             "picture": str(prediction.path),
             "predicted": prediction.label,
             "probability": round(prediction.probability, 6),
         }
+        if prediction.familiarity is not None:
+            line |= {"familiarity": round(prediction.familiarity, 6), "none_of_these": prediction.none_of_these}
         print(json.dumps(line | {"probabilities": probabilities}, ensure_ascii=escaped))
 
     return write
 
 
-def as_csv(classes: Sequence[str]) -> Callable[[Prediction], None]:
+def as_csv(classes: Sequence[str], familiar: bool) -> Callable[[Prediction], None]:
     """Print a CSV header, and return a function that prints a row, with each class's probability in p_<class>.
 
     It is UTF-8 whatever the console takes: CSV has no way to escape a letter.
@@ -274,11 +308,14 @@ def as_csv(classes: Sequence[str]) -> Callable[[Prediction], None]:
         ends = any("\r" in cell for cell in cells if isinstance(cell, str))
         (quoted if ends else plain).writerow(cells)
 
-    write_row("picture", "predicted", "probability", *(f"p_{label}" for label in classes))
+    known = ("familiarity", "none_of_these") if familiar else ()
+    write_row("picture", "predicted", "probability", *known, *(f"p_{label}" for label in classes))
 
     def write(prediction: Prediction) -> None:
-        numbers = (prediction.probability, *prediction.probabilities.values())
-        write_row(str(prediction.path), prediction.label, *(round(number, 6) for number in numbers))
+        probability, *others = (round(p, 6) for p in (prediction.probability, *prediction.probabilities.values()))
+        share = prediction.familiarity
+        known = () if share is None else (round(share, 6), int(prediction.none_of_these))
+        write_row(str(prediction.path), prediction.label, probability, *known, *others)
 
     return write
 

@@ -20,6 +20,19 @@ def folds(labels: NDArray[np.int64], n_splits: int, seed: int) -> list[NDArray[n
     return [np.sort(dealt[k::n_splits]) for k in range(n_splits)]
 
 
+def sample(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
+    """Return the positions of about `n` pictures, each class in proportion, with two of each at least; or all."""
+    shares = max(1, len(labels) // n)
+    chosen = folds(labels, shares, seed)[0]
+    counts = np.bincount(labels[chosen], minlength=int(labels.max()) + 1)
+    few = np.flatnonzero(counts < 2)
+    if len(few):
+        random = np.random.default_rng(seed)
+        more = [random.permutation(np.flatnonzero(labels == label))[:2] for label in few]
+        chosen = np.unique(np.concatenate([chosen, *more]))
+    return chosen
+
+
 def hold_out(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the positions of `labels` to train on and those held out, each class in proportion, both in order.
 

@@ -30,8 +30,9 @@ from stages.training.batch_norm import adapt, batch_norms, training_mode
 from stages.training.batch_step import BatchStep, count_batches
 from stages.training.batches import Batches, predict
 from stages.training.design import class_weights
+from stages.training.familiarity import MOST, Familiarity, fit_familiarity
 from stages.training.fitted_head import fit_start, fold, linear_of, normalised
-from stages.training.folds import hold_out
+from stages.training.folds import hold_out, sample
 from stages.training.history import Epoch, History
 from stages.training.hyperrule import epochs_for, stalled, statistics_momentum, trial_epochs
 from stages.training.linear import calibrate
@@ -53,12 +54,14 @@ class Result:
         chosen: on the hold-out: the epoch, and the learning rate where there were several.
         holdout_loss: the mean cross-entropy of the hold-out's probabilities, whatever loss was trained with.
         holdout_accuracy: top-1.
+        familiarity: of pictures, to those that were trained on.
 
     """
 
     chosen: dict[str, float]
     holdout_loss: float
     holdout_accuracy: float
+    familiarity: Familiarity
 
 
 def train(
@@ -257,19 +260,33 @@ class Training:
                 if not keep(epoch):
                     return
 
-    def finish(self, number: int) -> tuple[float, float]:
-        """Make the head one calibrated layer; return the hold-out's cross-entropy, unweighted, and accuracy.
+    def finish(self, number: int) -> tuple[float, float, Familiarity]:
+        """Make the head one calibrated layer; return the hold-out's unweighted cross-entropy, accuracy and familiarity.
 
         A fitted head that is not improved on, epoch `number` 0, is fitted anew to all pictures, held out or not.
         """
         factor, losses, right = self._hold_out()
+        familiarity = self._familiarity(factor)
         if number == 0:
             fit_start(self.trained, self.batches, np.arange(len(self.batches.split.labels)), self.strategy)
         for tensor in linear_of(self.trained).parameters():
             tensor.data *= factor
         if self.strategy.head == "fitted":
             fold(self.trained)
-        return float(losses.mean()), right
+        return float(losses.mean()), right, familiarity
+
+    def _familiarity(self, factor: float) -> Familiarity:
+        """Return how familiar pictures are, by those trained on; what is usual for others, the hold-out says."""
+        labels = self.batches.split.labels
+        kept, held = (
+            indices[sample(labels[indices], MOST, self.seed)] for indices in (self.train_indices, self.holdout_indices)
+        )
+        both = np.concatenate([kept, held])
+        features = predict(self.trained[:-1], self.batches, both)
+        with torch.inference_mode():
+            logits = self.trained[-1](features).float() * factor
+        held_out = np.arange(len(kept), len(both))
+        return fit_familiarity(features.cpu().numpy(), labels[both], logits.cpu().numpy(), [held_out], self.seed)
 
     def _hold_out(self) -> tuple[float, NDArray[np.float32], float]:
         """Return what logits are to be multiplied by, each held-out picture's loss with that, and the accuracy.

@@ -81,7 +81,14 @@ def test_predict(finished: Checkout, tmp_path: Path) -> None:
     with (tmp_path / "rows.csv").open(encoding="utf-8", newline="") as file:
         read = list(csv.DictReader(file))
     assert [row["picture"] for row in read] == names
-    assert [*read[0]] == ["picture", "predicted", "probability", *(f"p_{name}" for name in classes)]
+    assert [*read[0]] == [
+        "picture",
+        "predicted",
+        "probability",
+        "familiarity",
+        "none_of_these",
+        *(f"p_{name}" for name in classes),
+    ]
 
 
 def test_a_command_line(checkout: Checkout) -> None:

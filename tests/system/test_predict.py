@@ -17,6 +17,7 @@ from threading import active_count
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from stages.program.running import run
 from tests.conftest import ROOT, Checkout, draw, takes_long
@@ -80,7 +81,7 @@ def test_files_folders_globs_and_names_from_stdin(finished: Checkout, folder: Pa
     assert [row["picture"] for row in csv.DictReader(some)] == [
         "a.jpg", "deep/c.jpg", "deep/d.jpg", "with space.jpg", str(folder / "b.png"),
     ]  # fmt: skip
-    assert some[0] == "picture,predicted,probability,p_dots,p_lines"
+    assert some[0] == "picture,predicted,probability,familiarity,none_of_these,p_dots,p_lines"
 
 
 def test_what_cannot_be_read_is_reported_and_the_rest_goes_on(finished: Checkout, folder: Path) -> None:
@@ -98,6 +99,28 @@ def test_what_cannot_be_read_is_reported_and_the_rest_goes_on(finished: Checkout
         "predict: *.gif: there is no such file",
         "predict: 4 of 7 could not be read; the reasons are above",
     ]
+
+
+def test_what_is_none_of_the_classes(finished: Checkout, folder: Path, typed_here: Typed) -> None:
+    Image.effect_noise((90, 90), 100).convert("RGB").save(folder / "noise.png")
+    names = ["a.jpg", "noise.png"]
+    _, lines, _ = typed_here(*names, "--format", "json")
+    known, strange = map(json.loads, lines)
+    assert strange["familiarity"] < 0.05 < known["familiarity"] <= 1
+    assert [known["none_of_these"], strange["none_of_these"]] == [False, True]
+    _, lines, _ = typed_here(*names, "--format", "csv")
+    rows = list(csv.DictReader(lines))
+    assert [float(row["familiarity"]) for row in rows] == [known["familiarity"], strange["familiarity"]]
+    assert [row["none_of_these"] for row in rows] == ["0", "1"]
+    _, lines, _ = typed_here(*names)
+    assert [line.split()[2] for line in lines] == [f"{known['familiarity']:.3f}", f"{strange['familiarity']:.3f}?"]
+    model = folder / "model"
+    shutil.copytree(finished.folder / "data/model", model)
+    (model / "familiarity.safetensors").unlink()  # as models were before
+    _, lines, _ = typed_here(*names, "--format", "csv", model=model)
+    assert lines[0] == "picture,predicted,probability,p_dots,p_lines"
+    _, lines, _ = typed_here(*names, model=model)
+    assert [len(line.split()) for line in lines] == [3, 3]
 
 
 def test_without_a_model_a_sentence(folder: Path, typed_here: Typed) -> None:

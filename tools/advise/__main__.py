@@ -25,9 +25,10 @@ from stages.files.predictions import write_csv
 from stages.program.params import load_params
 from stages.program.running import run
 from stages.program.threads import in_order
+from stages.training import folds
+from stages.training.directions import Directions
 from tools.advise import ADVICE, FOLDER, HEADER, SUSPECTS, probes, situation, state
 from tools.advise.candidates import probe_heads, trained_candidates
-from tools.advise.directions import Directions
 from tools.advise.looking import Grey, Pictures, draw, look_for_suspects, summary
 from tools.advise.probes import Probe
 from tools.advise.situation import Candidate
@@ -46,9 +47,7 @@ def main() -> None:
     train, val = (Pictures.read(split, card) for split in ("train", "val"))
     started = time.perf_counter()
     Thread(target=import_module, args=("stages.model.chain",), daemon=True).start()  # PyTorch, which takes seconds
-    chosen = (
-        probes.some_of(train.labels, MOST, params.seed) if len(train.labels) > MOST else np.arange(len(train.labels))
-    )
+    chosen = folds.sample(train.labels, MOST, params.seed) if len(train.labels) > MOST else np.arange(len(train.labels))
     directions = Directions.of(train.tables(card.depths), params.seed)
     coordinates = directions.coordinates(train.tables(card.depths), chosen)
     tested = np.unique(np.linspace(0, len(val.labels) - 1, min(MOST, len(val.labels))).astype(np.int64))
@@ -90,7 +89,7 @@ def learning_curve(coordinates: Grey, labels: NDArray[np.int64], seed: int) -> l
     """Return the head on all depths of a share of the pictures and of all, the fewest pictures first."""
 
     def ask(share: int) -> Probe:
-        some = probes.some_of(labels, len(labels) // share, seed) if share > 1 else np.arange(len(labels))
+        some = folds.sample(labels, len(labels) // share, seed) if share > 1 else np.arange(len(labels))
         return probes.probe_coordinates(f"1/{share}", coordinates[some], labels[some], seed)
 
     *shares, whole = SHARES

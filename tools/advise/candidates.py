@@ -13,6 +13,7 @@ from stages.model.cut import pooled_layers
 from stages.program.errors import InputError
 from stages.program.params import GradientDescent, LbfgsHead, Params
 from stages.program.threads import cores, in_order
+from stages.training import folds
 from tools.advise import costs, probes
 from tools.advise.probes import Probe
 from tools.advise.situation import Candidate
@@ -34,7 +35,7 @@ def probe_heads(params: Params, card: Card, train: StoredSplit) -> tuple[list[Pr
     heads = {name: one for name, one in params.strategies.items() if isinstance(one, LbfgsHead)}
     if not heads:
         raise InputError("no strategy in params.yaml has the solver lbfgs: advice compares heads on what is stored")
-    some = probes.some_of(train.labels, probes.PROBED, params.seed)
+    some = folds.sample(train.labels, probes.PROBED, params.seed)
     labels = train.labels[some]
     asked: list[tuple[str, tuple[str, ...], str]] = [(depth, (depth,), CROSS_ENTROPY) for depth in card.depths]
     asked += [(name, pooled_layers(card, head.layers), head.loss) for name, head in heads.items()]

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from stages.training.cross_validation import ROUGH, cross_validate
 from stages.training.design import Problem
-from stages.training.folds import folds
 from stages.training.linear import calibrate
 from stages.training.linear_head import Float, log_softmax
 from stages.training.losses import Labels, cross_entropy
@@ -88,19 +87,6 @@ def _scored(name: str, problem: Problem, seed: int) -> Probe:
     losses, _ = cross_entropy(logits, problem.labels)
     probabilities = np.exp(log_softmax(logits.astype(np.float64)))
     return Probe(name, losses, logits.argmax(axis=1) == problem.labels, probabilities)
-
-
-def some_of(labels: Labels, n: int, seed: int) -> NDArray[np.int64]:
-    """Return the positions of about `n` pictures, each class in proportion, with two of each at least; or all."""
-    shares = max(1, len(labels) // n)
-    chosen = folds(labels, shares, seed)[0]
-    counts = np.bincount(labels[chosen], minlength=int(labels.max()) + 1)
-    few = np.flatnonzero(counts < 2)
-    if len(few):
-        random = np.random.default_rng(seed)
-        more = [random.permutation(np.flatnonzero(labels == label))[:2] for label in few]
-        chosen = np.unique(np.concatenate([chosen, *more]))
-    return chosen
 
 
 def _standard_error(values: Float) -> float:

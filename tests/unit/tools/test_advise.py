@@ -1,4 +1,4 @@
-"""What the advice goes by: heads, directions, and the pictures in the way."""
+"""What the advice goes by: heads, and the pictures in the way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from PIL import Image, ImageFilter
 from stages.program.params import GradientDescent, LbfgsHead, load_params
 from tests.conftest import ROOT
 from tools.advise import costs, probes, situation, suspects
-from tools.advise.directions import Directions
 from tools.advise.probes import Probe
 from tools.advise.situation import Candidate
 
@@ -26,36 +25,6 @@ def clusters(n: int, classes: int, features: int, apart: float, seed: int = 0) -
     centres = random.normal(size=(classes, features)) * apart
     rows = centres[labels] + random.normal(size=(n, features))
     return rows.astype(np.float32)[:, np.newaxis], labels.astype(np.int64)
-
-
-def test_directions_are_those_of_a_singular_value_decomposition() -> None:
-    random = np.random.default_rng(1)
-    latent = random.normal(size=(3000, 7)) * [30, 20, 10, 5, 3, 2, 1]
-    rows = (latent @ random.normal(size=(7, 40)) + 0.01 * random.normal(size=(3000, 40)) + 5).astype(np.float32)
-    tables = [rows[:, np.newaxis, :15], rows[:, np.newaxis, 15:], np.full((3000, 1, 2), 3, np.float32)]
-    directions = Directions.of(tables)
-    found = directions.coordinates(tables, np.arange(3000))
-    some = np.array([0, 2047, 2048, 2999])
-    np.testing.assert_allclose(directions.coordinates(tables, some), found[some], rtol=1e-5, atol=1e-5)
-    plain = rows.astype(np.float64)
-    standardised = (plain - plain.mean(axis=0)) / plain.std(axis=0)
-    _, lengths, _ = np.linalg.svd(standardised, full_matrices=False)
-    np.testing.assert_allclose(np.linalg.norm(found, axis=0)[:7], lengths[:7], rtol=1e-3)
-    # Distances between pictures are those of all features.
-    pairs = random.integers(3000, size=(50, 2))
-    expected = np.linalg.norm(standardised[pairs[:, 0]] - standardised[pairs[:, 1]], axis=1)
-    np.testing.assert_allclose(np.linalg.norm(found[pairs[:, 0]] - found[pairs[:, 1]], axis=1), expected, rtol=1e-2)
-
-
-def test_of_many_pictures_some_of_each_class_are_asked() -> None:
-    labels = np.repeat([0, 1, 2], [3000, 1000, 3]).astype(np.int64)
-    some = probes.some_of(labels, 500, 0)
-    assert len(some) == len(set(some.tolist()))
-    counts = np.bincount(labels[some])
-    assert counts[0] == pytest.approx(3 * counts[1], rel=0.02)
-    assert 450 <= len(some) <= 550
-    assert counts[2] >= 2
-    assert len(probes.some_of(labels[:10], 500, 0)) == 10
 
 
 def test_a_probe_says_what_a_head_is_worth_and_how_sure_that_is() -> None:

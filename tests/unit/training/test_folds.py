@@ -52,6 +52,17 @@ def test_the_hold_out_is_that_of_scikit_learn(counts: list[int], share: float, s
             assert np.array_equal(found, np.sort(side))
 
 
+def test_of_many_pictures_some_of_each_class_are_asked() -> None:
+    labels = np.repeat([0, 1, 2], [3000, 1000, 3]).astype(np.int64)
+    some = folds.sample(labels, 500, 0)
+    assert len(some) == len(set(some.tolist()))
+    counts = np.bincount(labels[some])
+    assert counts[0] == pytest.approx(3 * counts[1], rel=0.02)
+    assert 450 <= len(some) <= 550
+    assert counts[2] >= 2
+    assert len(folds.sample(labels[:10], 500, 0)) == 10
+
+
 def test_scikit_learn_is_not_imported() -> None:
     """It takes longer to import than a small training by epochs."""
     code = """if True:
