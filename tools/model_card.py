@@ -154,12 +154,12 @@ def _limits(card: Card, familiarity: Familiarity | None) -> str:
 
 
 def _familiarity(familiarity: Familiarity) -> str:
-    n = len(familiarity.reference)
+    n = familiarity.n_reference
     return (
         f"tools.predict says how familiar a picture is: the share of {n} held-out training pictures that are no more "
         f"like those trained on. What is below {THRESHOLD} it takes for none of the classes: so are {THRESHOLD:.0%} of "
         "pictures like these, and of similar things only some."
-        + ("" if n >= 1 / THRESHOLD else " These are too few for any to be below.")
+        + ("" if n >= 2 / THRESHOLD else " These are too few for any to be below.")
     )
 
 

@@ -32,7 +32,8 @@ class Familiarity:
     Three measures are brought to one scale and added: the energy of the logits (Liu et al. 2020, arXiv:2010.03759),
     the Mahalanobis distance to the nearest class (Lee et al. 2018, arXiv:1807.03888), and by how much that is shorter
     than the distance to all pictures (Ren et al. 2021, arXiv:2106.09022). The first and the last tell pictures of other
-    classes that look alike, the second those that look like nothing known.
+    classes that look alike, the second those that look like nothing known. As these may have any logits, a picture's
+    rank among the held-out ones is the lower of the sum's and twice the distance's.
 
     Attributes:
         mean: float32 (features,), of what the head takes.
@@ -40,7 +41,8 @@ class Familiarity:
         centres: float32 (classes, directions), of the classes there.
         shares: float32 (classes,), of the pictures.
         scales: float32 (measures, 2): a measure counts as (value - the first) / the second.
-        reference: float32 (n,), ascending: the sums of pictures that were held out from all of this.
+        reference: float32 (3, n), each row ascending, of pictures that were held out from all of this: their sums,
+            their distances times -1, and their ranks, from 1.
 
     """
 
@@ -81,10 +83,15 @@ class Familiarity:
             logits: float32 (n, classes), what it gives.
 
         """
-        total = _summed(self._statistics.measures(features, logits), self.scales)
-        below = np.searchsorted(self.reference, total.astype(np.float32), side="right")
-        shares: Double = (below + 1) / (len(self.reference) + 1)
+        measures = self._statistics.measures(features, logits)
+        ranks = _ranks(_sums_and_distances(measures, self.scales), self.reference, itself=1)
+        shares: Double = (np.searchsorted(self.reference[2], ranks, side="right") + 1) / (self.n_reference + 1)
         return shares
+
+    @property
+    def n_reference(self) -> int:
+        """The number of held-out pictures."""
+        return self.reference.shape[1]
 
     @property
     def _statistics(self) -> _Statistics:
@@ -139,7 +146,9 @@ def fit_familiarity(
     measures = np.concatenate(found)
     low, middle, high = np.percentile(measures, [25, 50, 75], axis=0)
     scales = np.stack([middle, np.maximum(high - low, 1e-6)], axis=1).astype(np.float32)
-    reference = np.sort(_summed(measures, scales).astype(np.float32))
+    both = _sums_and_distances(measures, scales)
+    ranks = _ranks(both, np.sort(both, axis=1), itself=0)
+    reference = np.sort(np.concatenate([both, ranks[np.newaxis]]), axis=1).astype(np.float32)
     return Familiarity(**vars(statistics), scales=scales, reference=reference)
 
 
@@ -161,7 +170,7 @@ class _Statistics:
         _, of_class, counts = np.unique(labels, return_inverse=True, return_counts=True)
         centres = np.stack([coordinates[of_class == number].mean(axis=0) for number in range(len(counts))])
         values, vectors = np.linalg.eigh(_covariance(coordinates - centres[of_class]))
-        whitening = vectors / np.sqrt(np.maximum(values, values[-1] * 1e-9))
+        whitening = vectors / np.sqrt(np.maximum(values, max(values[-1] * 1e-9, 1e-12)))
         projection, centres = basis @ whitening.astype(np.float32), (centres @ whitening).astype(np.float32)
         return cls(mean, projection, centres, (counts / len(labels)).astype(np.float32))
 
@@ -178,9 +187,20 @@ class _Statistics:
         return np.stack([energy, -nearest, overall - nearest], axis=1)
 
 
-def _summed(measures: Double, scales: Float) -> Double:
-    total: Double = ((measures - scales[:, 0]) / scales[:, 1]).sum(axis=1)
-    return total
+def _sums_and_distances(measures: Double, scales: Float) -> Float:
+    """Return the sums of the scaled measures, and the distances times -1, float32 (2, n)."""
+    sums = ((measures - scales[:, 0]) / scales[:, 1]).sum(axis=1)
+    both: Float = np.stack([sums, measures[:, 1]]).astype(np.float32)
+    return both
+
+
+def _ranks(both: Float, reference: Float, *, itself: int) -> Float:
+    """Return the ranks (n,) of pictures among those of a reference, which they are in or (`itself` 1) join."""
+    of_sum, of_distance = (
+        np.searchsorted(row, values, side="right") + itself for row, values in zip(reference, both, strict=False)
+    )
+    ranks: Float = np.minimum(of_sum, 2 * of_distance).astype(np.float32)
+    return ranks
 
 
 def _covariance(rows: Double) -> Double:

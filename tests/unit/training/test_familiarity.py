@@ -64,10 +64,12 @@ def test_where_one_split_is_held_out_what_was_trained_on_is_the_measure() -> Non
     logits = np.eye(3, dtype=np.float32)[labels] * 4
     held = np.arange(300, 400)
     known = fit_familiarity(rows, labels, logits, [held], 0)
-    assert len(known.reference) == 100
+    assert known.n_reference == 100
     np.testing.assert_allclose(known.mean, rows[:300].mean(axis=0), rtol=1e-5)
     shares = known(rows[held], logits[held])
-    assert np.sort(shares).tolist() == pytest.approx(((np.arange(100) + 2) / 101).tolist())
+    assert 0.02 <= shares.min() <= 0.05
+    assert shares.max() == 1
+    assert shares.mean() == pytest.approx(0.52, abs=0.03)
     whitened = (rows[:300] - known.mean) @ known.projection
     within = whitened - known.centres[labels[:300]]
     assert within.var(axis=0).mean() == pytest.approx(1, abs=0.1)
@@ -79,7 +81,7 @@ def test_of_many_pictures_some_are_asked_and_rare_classes_do_no_harm(monkeypatch
     labels[:3] = 2
     logits = np.random.default_rng(7).normal(size=(300, 3)).astype(np.float32)
     known = familiarity_of_head([rows[:, np.newaxis, :10], rows[:, np.newaxis, 10:]], labels, logits, 5, 0)
-    assert 50 <= len(known.reference) <= 53
+    assert 50 <= known.n_reference <= 53
     assert known.centres.shape[0] == 3
     assert np.isfinite(known(rows, logits)).all()
 
@@ -89,7 +91,8 @@ def test_few_pictures_say_little() -> None:
     labels[:] = np.arange(8) % 2
     known = familiarity_of_head([rows[:, np.newaxis]], labels, np.zeros((8, 2), np.float32), 5, 0)
     far = known(rows + 1000, np.zeros((8, 2), np.float32))
-    assert far.tolist() == [1 / 9] * 8, "and nothing is below the threshold"
+    assert far.max() < known(rows, np.zeros((8, 2), np.float32)).min()
+    assert far.min() > THRESHOLD, "and nothing is below the threshold"
 
 
 def test_a_damaged_file_gets_a_sentence(tmp_path: Path) -> None:
