@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from stages.training.hyperrule import epochs_for, layer_factors, stalled, statistics_momentum, trial_epochs
@@ -41,3 +43,11 @@ def test_training_stops_when_the_holdout_no_longer_improves(
     losses: list[float], patience: int | None, expected: bool
 ) -> None:
     assert stalled(losses, patience) == expected
+
+
+def test_patience_is_the_number_of_epochs_since_the_best() -> None:
+    for n in range(6):
+        for losses in product([1.0, 2.0, 3.0], repeat=n):
+            since = n - 1 - losses.index(min(losses)) if losses else 0
+            for patience in (1, 2, 3):
+                assert stalled([*losses], patience) == (since >= patience), losses
