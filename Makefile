@@ -8,7 +8,7 @@ SAMPLE := data/sample.zip
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo repro experiments advise report bench battery gpu-check test unit soak lint format lock clean clean-rows
+.PHONY: help demo repro experiments advise report bench battery gpu-check test unit mutants soak lint format lock clean clean-rows
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ test: $(INSTALLED) lint  ## Check formatting, style and types, then run the test
 
 unit: $(INSTALLED) lint  ## The same without those that run DVC and whole programs
 	pytest tests/unit
+
+mutants: $(INSTALLED)  ## Plant small faults in a copy of the code, and count those that the unit tests notice (ROOM=training EVERY=10)
+	python -m tests.mutants $(ROOM) --every $(or $(EVERY),10)
 
 soak: $(INSTALLED)  ## All the tests, with 20000 damaged archives, pictures, params, weights and answers, and 100 kills (about 40 minutes)
 	FUZZ_EXAMPLES=20000 SOAK_KILLS=100 pytest
