@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from stages.files.card import Card
 from stages.files.json_files import write_json
 from stages.files.picture_split import PictureSplit
 from stages.files.predictions import PREDICTIONS, write_predictions
-from stages.files.stored_split import StoredSplit
+from stages.files.stored_split import ROWS, StoredSplit
 from stages.model.ranks import Ranks, join_process_group
 from stages.program.launch import launched
 from stages.program.params import Params, load_params
@@ -34,9 +35,9 @@ def main() -> None:
     split = StoredSplit(Path("data/features/val"))
     with join_process_group(params.device) as ranks:
         logits = compute_logits(params, card, split, ranks)
+        probabilities = to_probabilities(logits, len(split.labels), len(card.classes))
     if ranks.rank:
         return
-    probabilities = np.exp(log_softmax(logits.astype(np.float64)))
     result = metrics(split.labels, probabilities, card.classes)
     write_json(Path("metrics/evaluate.json"), result)
     write_predictions(PREDICTIONS, split.names, split.labels, probabilities, card.classes)
@@ -47,8 +48,8 @@ def main() -> None:
     print(f"accuracy {result['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}) on {result['n']} test pictures")
 
 
-def compute_logits(params: Params, card: Card, split: StoredSplit, ranks: Ranks) -> NDArray[np.float32]:
-    """Return a model's logits of the plain views of a split, (pictures, classes).
+def compute_logits(params: Params, card: Card, split: StoredSplit, ranks: Ranks) -> Iterator[NDArray[np.float32]]:
+    """Yield a model's logits of the plain views of a split, piece by piece, (pictures, classes) each.
 
     A head on pooled outputs takes what is stored of them; any other network takes the pictures.
     """
@@ -56,7 +57,8 @@ def compute_logits(params: Params, card: Card, split: StoredSplit, ranks: Ranks)
     if not card.cut:
         tensors = load_file(file)
         head = LinearHead(tensors[f"{card.head}.weight"], tensors[f"{card.head}.bias"])
-        return np.concatenate([head.logits(rows) for rows in split.side_by_side(card.depths)])
+        yield from map(head.logits, split.side_by_side(card.depths))
+        return
 
     from stages.model.encoding import decode_shares, encode_all, logits_encoder  # here, as a head needs no decoder
 
@@ -64,7 +66,18 @@ def compute_logits(params: Params, card: Card, split: StoredSplit, ranks: Ranks)
     [decoded] = decode_shares([share], card, ranks, params.device)
     batches = encode_all(decoded, logits_encoder(params, card, file), what="evaluate")
     logits = [arrays[0][:, 0] for _, arrays in batches]
-    return ranks.all_gather(np.concatenate(logits) if logits else None)
+    yield ranks.all_gather(np.concatenate(logits) if logits else None)
+
+
+def to_probabilities(logits: Iterable[NDArray[np.float32]], n: int, n_classes: int) -> NDArray[np.float64]:
+    """Return the probabilities, (n, classes), that pieces of logits stand for."""
+    probabilities = np.empty((n, n_classes))
+    first = 0
+    for piece in logits:
+        for rows in np.array_split(piece, len(piece) // ROWS + 1):
+            probabilities[first : first + len(rows)] = np.exp(log_softmax(rows.astype(np.float64)))
+            first += len(rows)
+    return probabilities
 
 
 if __name__ == "__main__":

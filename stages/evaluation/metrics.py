@@ -36,7 +36,7 @@ def metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float64], class
     guesses = np.bincount(predicted, minlength=len(classes))
     precision, recall = hits / np.maximum(guesses, 1), hits / np.maximum(counts, 1)
     f1 = 2 * hits / np.maximum(guesses + counts, 1)
-    curves = [at_thresholds(labels == number, probabilities[:, number]) for number in range(len(classes))]
+    areas = [_area(at_thresholds(labels == number, probabilities[:, number])) for number in range(len(classes))]
     true_probabilities = probabilities[np.arange(n), labels]
     return {
         "accuracy": right / n,
@@ -45,7 +45,7 @@ def metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float64], class
         "loss": float(-np.log(np.maximum(true_probabilities, np.finfo(np.float64).eps)).mean()),
         "calibration_error": sum(b.n / n * abs(b.accuracy - b.confidence) for b in reliability(labels, probabilities)),
         "macro_f1": float(f1.mean()),
-        "roc_auc": float(np.mean([np.trapezoid(c.true_positive_rate, c.false_positive_rate) for c in curves])),
+        "roc_auc": float(np.mean(areas)),
         "n": n,
         "classes": {
             name: {
@@ -77,6 +77,11 @@ class Curves:
     false_positive_rate: NDArray[np.float64]
     true_positive_rate: NDArray[np.float64]  # = recall
     precision: NDArray[np.float64]
+
+
+def _area(curves: Curves) -> float:
+    """Return the area under the ROC curve; of many classes, no more than one has its curves in memory."""
+    return float(np.trapezoid(curves.true_positive_rate, curves.false_positive_rate))
 
 
 def at_thresholds(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> Curves:
