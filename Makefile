@@ -24,7 +24,7 @@ demo: $(INSTALLED) $(SAMPLE)  ## Run the whole pipeline on drawn ants and bees; 
 		export XDG_CONFIG_HOME="$(CURDIR)/.dvc/tmp/identity"; \
 	}; \
 	dvc exp remove --quiet demo 2>/dev/null; \
-	dvc exp run --temp --name demo --set-param strategy=linear --set-param backbone.name=efficientnet_lite0 \
+	dvc exp run --temp --name demo --set-param strategy=linear --set-param backbone.name=efficientnet_lite1 \
 		--set-param backbone.weights=IMAGENET1K_V1 --set-param backbone.sha256=null \
 		--set-param data.path=data/own --set-param "data.url=\"$$PWD/$(SAMPLE)\"" --set-param data.sha256=null
 	@table="$$(dvc exp show --no-pager --rev HEAD --hide-workspace --only-changed --drop '^(?!Experiment|accuracy|roc_auc).*' --sort-by accuracy)" \
