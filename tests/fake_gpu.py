@@ -108,6 +108,22 @@ def entered(stream: Stream) -> Iterator[None]:
         CURRENT.pop()
 
 
+class Runtime:
+    """CUDA's, with pinned memory that is its own."""
+
+    registered: set[int] = set()  # noqa: RUF012  # there is one
+
+    def cudaHostRegister(self, address: int, size: int, flags: int) -> int:  # noqa: N802
+        assert size > 0
+        assert flags == 1
+        self.registered.add(address)
+        return 0
+
+    def cudaHostUnregister(self, address: int) -> int:  # noqa: N802
+        self.registered.remove(address)
+        return 0
+
+
 class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down each operation's traffic."""
 
@@ -116,7 +132,8 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._traffic, self._pinned = traffic, pinned
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        in_place = "_fused_" in str(func)  # of an optimiser: it has no fake
+        result = None if in_place else func(*args, **(kwargs or {}))
         stream, lasting = CURRENT[-1], [*args, *(kwargs or {}).values()][-1] is True  # non_blocking comes last
         operands = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
         results = [one for one in tree_leaves(result) if isinstance(one, torch.Tensor)]
@@ -204,7 +221,7 @@ def fake_gpu(index: int = 0, kind: str = "cuda") -> Iterator[Traffic]:
         "is_available": lambda: True, "device_count": lambda: 2, "current_device": lambda: index,
         "is_bf16_supported": lambda **_: True, "_lazy_init": lambda: None,
         "get_device_name": lambda *_: "a fake GPU",
-        "Stream": Stream, "stream": entered, "current_stream": lambda *_: CURRENT[-1],
+        "cudart": Runtime, "Stream": Stream, "stream": entered, "current_stream": lambda *_: CURRENT[-1],
         "get_rng_state": lambda *_: really(torch.zeros)(16, dtype=torch.uint8), "set_rng_state": lambda *_: None,
     }  # fmt: skip
     tensor: dict[str, Any] = {
@@ -223,6 +240,8 @@ def fake_gpu(index: int = 0, kind: str = "cuda") -> Iterator[Traffic]:
         patch.multiple(torch.cuda, **cuda),
         patch.multiple(torch.accelerator, **accelerator),
         patch.object(torch, "empty_like", empty_like),
+        patch.object(torch, "set_rng_state", lambda _: None),
+        patch.object(torch.autograd, "grad", lambda _, one: (torch.zeros_like(one),)),
         patch.multiple(torch.Tensor, **tensor),
         patch.object(nn.Module, "_apply", apply),
         patch.object(fakes, "init_gpu_context", lambda *_: None),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from platform import machine
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stages.program.errors import InputError
+from stages.program.threads import in_background
 
+Item = TypeVar("Item")
+Tensors = TypeVar("Tensors", bound=tuple[torch.Tensor, ...])
+AHEAD = 2  # batches that are made before they are asked for
 VECTORS = 128  # a multiple of how many numbers a CPU computes at a time, in any precision
 NAMES = {"cuda": "CUDA device", "mps": "Apple GPU (MPS)", "xpu": "Intel GPU (XPU)"}
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
@@ -209,6 +213,32 @@ class Streams:
             return [receive(one) for one in results]
 
         return wait
+
+
+def prefetched(
+    make: Callable[[Item], Tensors], items: Sequence[Item], device: torch.device
+) -> Generator[Tensors, None, None]:
+    """Yield the tensors that are made of each item: of the next ones while the device computes, where it can do both.
+
+    They are then made by a thread of its own, and sent by a stream of its own.
+    """
+    if not has_streams(device):
+        yield from map(make, items)
+        return
+    module: Any = torch.get_device_module(device)
+    stream, current = module.Stream(device), module.current_stream(device)
+    stream.wait_stream(current)
+
+    def made(item: Item) -> tuple[Tensors, Any]:
+        with module.stream(stream):
+            return make(item), stream.record_event()
+
+    with closing(in_background(map(made, items), AHEAD)) as results:
+        for tensors, event in results:
+            current.wait_event(event)
+            for tensor in tensors:
+                tensor.record_stream(current)
+            yield tensors
 
 
 def _receive_later(tensor: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from stages.files.card import Preprocessing
 from stages.files.picture_list import as_bytes, prefixes
+from stages.pictures.draws import uniform
 from stages.program.params import Augment
+
+LOG_RATIOS = math.log(3 / 4), math.log(4 / 3)  # of a crop's width to its height
 
 
 def evaluation_view(squares: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
@@ -50,7 +53,7 @@ def training_view(
         float32 (n, 3, crop, crop), channels-last in memory, on the device of `squares`.
 
     """
-    theta = torch.from_numpy(np.stack([_affine(augment, draw) for draw in draws]))
+    theta = torch.from_numpy(_affine(augment, uniform(draws, 6)))
     if squares.device.type in {"cuda", "xpu"}:
         theta = theta.pin_memory()
     theta = theta.to(squares.device, non_blocking=True)
@@ -103,19 +106,24 @@ def _grid(theta: torch.Tensor, side: int) -> torch.Tensor:
     return across[:, None] + down[:, :, None]
 
 
-def _affine(augment: Augment, draw: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return a random affine map, (2, 3), from the output's coordinates to the square's, both from -1 to 1."""
-    random = np.random.default_rng(draw)
-    area = random.uniform(augment.min_scale, 1.0)
-    ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
-    width, height = min(1.0, math.sqrt(area * ratio)), min(1.0, math.sqrt(area / ratio))
-    x, y = random.uniform(-1, 1, size=2) * (1 - width, 1 - height)
-    mirror = -1.0 if random.uniform() < augment.flip else 1.0
-    angle = math.radians(random.uniform(-augment.rotation, augment.rotation))
-    cos, sin = math.cos(angle), math.sin(angle)
-    return np.array(
-        [[mirror * width * cos, -height * sin, x], [mirror * width * sin, height * cos, y]], dtype=np.float32
-    )
+def _affine(augment: Augment, random: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return random affine maps, (n, 2, 3), from the output's coordinates to the square's, both from -1 to 1.
+
+    Args:
+        augment: ranges.
+        random: uniform in [0, 1), (n, 6).
+
+    """
+    area = augment.min_scale + (1.0 - augment.min_scale) * random[:, 0]
+    logarithms = LOG_RATIOS[0] + (LOG_RATIOS[1] - LOG_RATIOS[0]) * random[:, 1]
+    ratio = np.array([math.exp(one) for one in logarithms.tolist()])  # NumPy's own may differ in the last digit
+    width, height = np.minimum(1.0, np.sqrt(area * ratio)), np.minimum(1.0, np.sqrt(area / ratio))
+    x, y = ((-1 + 2 * random[:, column]) * (1 - side) for column, side in ((2, width), (3, height)))
+    mirror = np.where(random[:, 4] < augment.flip, -1.0, 1.0)
+    angles = [math.radians(one) for one in (-augment.rotation + 2 * augment.rotation * random[:, 5]).tolist()]
+    cos, sin = np.array([math.cos(one) for one in angles]), np.array([math.sin(one) for one in angles])
+    rows = (mirror * width * cos, -height * sin, x), (mirror * width * sin, height * cos, y)
+    return np.stack([np.stack(row, axis=1) for row in rows], axis=1).astype(np.float32)
 
 
 def _normalise(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:

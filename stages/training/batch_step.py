@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stages.model.chain import trained_layers
-from stages.model.devices import autocast, random_states, set_random_states
+from stages.model.devices import autocast, prefetched, random_states, set_random_states
 from stages.model.ranks import Ranks
 from stages.program.errors import InputError
 from stages.program.params import GradientDescent
@@ -20,6 +20,7 @@ from stages.training.batch_loss import BatchLoss
 from stages.training.batches import Batches
 from stages.training.hyperrule import layer_factors
 
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # inputs, labels, and those of all ranks' parts
 MOMENTUM = 0.9  # where the strategy does not say
 
 
@@ -57,21 +58,34 @@ class BatchStep:
         self._seed = seed
         self._shared = trained if batches.ranks.size == 1 else nn.parallel.DistributedDataParallel(trained)
 
-    def __call__(self, batch: NDArray[np.int64], epoch: int) -> torch.Tensor:
-        """Return, for this rank's part of the batch, the sum of the losses and how many pictures were right."""
+    def prepared(self, order: Sequence[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
+        """Yield an epoch's batches, of pictures in this order, as the step takes them.
+
+        Where an accelerator computes, the next ones are gathered, drawn and sent while it does.
+        """
         batches, ranks = self._batches, self._batches.ranks
-        pictures = batch[ranks.rank :: ranks.size]
-        labels = batches.labels(pictures)
+
+        def prepare(batch: NDArray[np.int64]) -> Batch:
+            pictures = batch[ranks.rank :: ranks.size]
+            inputs = batches.augmented(pictures, self._seed, epoch, self._augment)
+            labels = batches.labels(pictures)
+            return inputs, labels, labels if ranks.size == 1 else batches.labels(batch)
+
+        return prefetched(prepare, order, batches.device)
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        """Return, for this rank's part of the batch, the sum of the losses and how many pictures were right."""
+        batches, (inputs, labels, labels_of_all_ranks) = self._batches, batch
         with autocast(batches.device, batches.precision):
-            logits = self._shared(batches.augmented(pictures, self._seed, epoch, self._augment)).float()
+            logits = self._shared(batches.frozen(inputs)).float()
         loss = self._loss(logits, labels)
         self.optimiser.zero_grad()
         # Gradients are averaged over the ranks: the batch's mean, if each part counts for what it holds.
         weights = self._loss.class_weights
-        part = weights[labels].sum() * ranks.size / weights[batches.labels(batch)].sum()
+        part = weights[labels].sum() * batches.ranks.size / weights[labels_of_all_ranks].sum()
         (loss * part).backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
-        return torch.stack([loss.detach() * len(pictures), (logits.argmax(dim=1) == labels).sum()])
+        return torch.stack([loss.detach() * len(labels), (logits.argmax(dim=1) == labels).sum()])
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next step depends on: a copy of what is trained, and, not copied, the optimiser's state.
@@ -103,6 +117,8 @@ def make_optimiser(trained: nn.Sequential, strategy: GradientDescent, learning_r
     with_any = [group for group in parameters if group]
     factors = layer_factors(len(with_any), strategy.layer_decay)
     groups = [{"params": group, "lr": learning_rate * factor} for group, factor in zip(with_any, factors, strict=True)]
+    # One kernel for all parameters, where there is a GPU; on a CPU the last digits would differ.
+    fused = True if all(one.is_cuda for group in with_any for one in group) else None
     if strategy.solver == "adamw":
-        return torch.optim.AdamW(groups, betas=(momentum, 0.999), weight_decay=strategy.weight_decay)
-    return torch.optim.SGD(groups, momentum=momentum, weight_decay=strategy.weight_decay)
+        return torch.optim.AdamW(groups, betas=(momentum, 0.999), weight_decay=strategy.weight_decay, fused=fused)
+    return torch.optim.SGD(groups, momentum=momentum, weight_decay=strategy.weight_decay, fused=fused)

@@ -48,17 +48,17 @@ class Batches:
     def plain(self, pictures: NDArray[np.int64]) -> torch.Tensor:
         """Return the inputs of `pictures` (positions in the split) as they are evaluated."""
         batch = self._stored(pictures, 0)
-        return self._through(evaluation_view(batch, self._preprocessing) if self._pixels else batch)
+        return self.frozen(evaluation_view(batch, self._preprocessing) if self._pixels else batch)
 
     def augmented(self, pictures: NDArray[np.int64], seed: int, epoch: int, augment: Augment | None) -> torch.Tensor:
-        """Return a random view of each of `pictures`; the same for the same seed, epoch and picture.
+        """Return a random view of each of `pictures`, for `frozen`; the same for the same seed, epoch and picture.
 
         With `augment` it is drawn from the stored pixels; without, it is one of the stored views.
         """
         if augment:
             batch, draws = self._stored(pictures, 0), view_draws(seed, epoch, self.split.contents[pictures])
-            return self._through(training_view(batch, self._preprocessing, augment, draws))
-        return self._through(self._stored(pictures, self._view_numbers(seed, epoch)[pictures]))
+            return training_view(batch, self._preprocessing, augment, draws)
+        return self._stored(pictures, self._view_numbers(seed, epoch)[pictures])
 
     def labels(self, pictures: NDArray[np.int64]) -> torch.Tensor:
         """Return int64 (n,)."""
@@ -73,7 +73,8 @@ class Batches:
             self._drawn = (seed, epoch), view_numbers(seed, epoch, self.split.contents, self._inputs.shape[1])
         return self._drawn[1]
 
-    def _through(self, batch: torch.Tensor) -> torch.Tensor:
+    def frozen(self, batch: torch.Tensor) -> torch.Tensor:
+        """Send a batch through the frozen layers between what is stored and what is trained, if there are any."""
         with torch.no_grad():
             output: torch.Tensor = self._frozen(batch)
             return output

@@ -247,8 +247,8 @@ class Training:
                 training_mode(self.trained, self.strategy.batch_norm)
                 order = np.random.default_rng((self.seed, number)).permutation(self.train_indices)
                 sums = torch.zeros(2, device=self.batches.device)
-                for batch in np.array_split(order, self.n_batches):
-                    sums += step(batch, number)
+                for batch in step.prepared(np.array_split(order, self.n_batches), number):
+                    sums += step(batch)
                     learning_rate = float(rates.get_last_lr()[-1])
                     rates.step()
                     update(1)

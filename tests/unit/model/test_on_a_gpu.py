@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from stages import evaluate, explain
+from stages.files import predictions
 from stages.files.card import Card
 from stages.files.picture_list import as_contents
 from stages.files.stored_split import StoredSplit
@@ -23,9 +25,10 @@ from stages.model.ranks import Ranks, join_process_group
 from stages.pictures import views
 from stages.program.errors import InputError
 from stages.program.params import Augment, GradientDescent, Params, load_params
+from stages.training.batch_step import BatchStep
 from stages.training.gradient_descent import train
 from tests.conftest import ROOT
-from tests.fake_gpu import Event, Stream, Traffic, fake_gpu, really
+from tests.fake_gpu import Event, Runtime, Stream, Traffic, fake_gpu, really
 from tests.small_run import ONCE, prepare, run
 from tools.predict import Prediction, predict
 
@@ -222,9 +225,12 @@ def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch, device: str, 
     assert os.environ["LOCAL_RANK"] == "3"
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("strategy", ["partial", "finetune", "tutorial"])
-def test_training_stays_on_its_gpu(drawn_images: Path, strategy: str, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("strategy", "precision"), [("partial", "bfloat16"), ("finetune", "float32"), ("tutorial", "bfloat16")]
+)
+def test_training_stays_on_its_gpu(
+    drawn_images: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, precision: str
+) -> None:
     block = {**ONCE, "head": "random"} | ({"freeze": "layer8"} if strategy == "partial" else {})
     run(strategy, block, "mobilenet_v3_small")
     split, given = StoredSplit(Path("data/inputs/train")), load_params()
@@ -237,11 +243,58 @@ def test_training_stays_on_its_gpu(drawn_images: Path, strategy: str, precision:
         cut=stored_layer(chosen),
         depths=head_depths(Card.read(Path("data/features")), chosen),
     )
+    in_one_thread(monkeypatch)
+    marks: list[int] = []
+    step = BatchStep.__call__
+
+    def counted(self: BatchStep, batch: Any) -> torch.Tensor:
+        result = step(self, batch)
+        marks.append(traffic.sent.total() + traffic.received.total() + traffic.waits)
+        return result
+
+    monkeypatch.setattr(BatchStep, "__call__", counted)
     with fake_gpu() as traffic:
-        network = chain.restore(trained, 3, Path("data/weights/weights.safetensors"))
         states: list[Any] = []
         checkpoint: Any = SimpleNamespace(read=lambda: states[-1] if states else None, write=states.append)
-        train(network, split, trained, given, chosen, ranks=Ranks(), checkpoint=checkpoint, report=lambda *_: None)
+        for epochs in (1, 2):
+            network = chain.restore(trained, 3, Path("data/weights/weights.safetensors"))
+            longer = chosen.model_copy(update={"epochs": epochs})
+            train(network, split, trained, given, longer, ranks=Ranks(), checkpoint=checkpoint, report=lambda *_: None)
+    assert len(states) == 2, "the second time it went on from the first epoch"
+    assert len(marks) == 2 * 2
+    assert marks[1] == marks[0], "a batch waits for nothing"
+    assert marks[3] == marks[2]
     assert {device for device in traffic.devices if device != "cpu"} == {"cuda:1"}
     assert not traffic.mixed
     assert not traffic.doubles
+    assert not traffic.races
+
+
+def in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no thread work ahead: the fake GPU sees the operations of the thread in which it was made."""
+
+    def one_by_one(items: Iterator[Any], ahead: int) -> Iterator[Any]:
+        yield from items
+
+    monkeypatch.setattr("stages.model.devices.in_background", one_by_one)
+    monkeypatch.setattr("stages.model.encoding.in_background", one_by_one)
+
+
+def test_evaluation_and_its_sheets_stay_on_their_gpu(drawn_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = run("tutorial", {**ONCE, "head": "random"}, "mobilenet_v3_small")
+    in_one_thread(monkeypatch)
+    split = StoredSplit(Path("data/features/val"))
+    rows = [predictions.Prediction(split.names[number], "dots", "lines", 0.5) for number in range(3)]
+    with fake_gpu() as traffic:
+        logits = evaluate.compute_logits(params(device="cuda:1"), card, split, Ranks())
+        assert logits.shape == (15, 3)
+        assert traffic.waits == 2, "for one batch"
+        assert not traffic.received
+        device = choose_device("cuda:1")
+        network = chain.restore(card, 3, Path("data/model/model.safetensors")).to(device)
+        assert len(explain.explain_predictions(network, card, rows, device)) == 3
+    assert {device for device in traffic.devices if device != "cpu"} == {"cuda:1"}
+    assert not traffic.mixed
+    assert not traffic.doubles
+    assert not traffic.races
+    assert not Runtime.registered, "the ring's memory is given back"
