@@ -143,7 +143,8 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         traffic.devices |= {str(one.device) for one in results}
         if "cuda" in before | after:
             for writer, at in (one._written for one in operands if hasattr(one, "_written")):
-                if writer is not stream and stream.seen.get(writer, 0) < at:
+                known = max(stream.seen.get(writer, 0), traffic.host.get(writer, 0))
+                if writer is not stream and known < at:
                     traffic.races[name] += 1
             stream.told += 1
             for one in results:
