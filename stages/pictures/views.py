@@ -53,7 +53,7 @@ def training_view(
         float32 (n, 3, crop, crop), channels-last in memory, on the device of `squares`.
 
     """
-    theta = torch.from_numpy(_affine(augment, uniform(draws, 6)))
+    theta = torch.from_numpy(random_maps(augment, draws))
     if squares.device.type in {"cuda", "xpu"}:
         theta = theta.pin_memory()
     theta = theta.to(squares.device, non_blocking=True)
@@ -106,14 +106,15 @@ def _grid(theta: torch.Tensor, side: int) -> torch.Tensor:
     return across[:, None] + down[:, :, None]
 
 
-def _affine(augment: Augment, random: NDArray[np.float64]) -> NDArray[np.float32]:
+def random_maps(augment: Augment, draws: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
     """Return random affine maps, (n, 2, 3), from the output's coordinates to the square's, both from -1 to 1.
 
     Args:
-        augment: ranges.
-        random: uniform in [0, 1), (n, 6).
+        augment: ranges of the random numbers.
+        draws: their seeds, as `view_draws` returns them.
 
     """
+    random = uniform(draws, 6)
     area = augment.min_scale + (1.0 - augment.min_scale) * random[:, 0]
     logarithms = LOG_RATIOS[0] + (LOG_RATIOS[1] - LOG_RATIOS[0]) * random[:, 1]
     ratio = np.array([math.exp(one) for one in logarithms.tolist()])  # NumPy's own may differ in the last digit

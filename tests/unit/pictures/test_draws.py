@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stages.files.picture_list import as_contents
 from stages.pictures.draws import FEW, uniform
-from stages.pictures.views import _affine, view_draws
+from stages.pictures.views import random_maps, view_draws
 from stages.program.params import Augment
 
 
@@ -34,7 +34,7 @@ def test_numbers(n: int, seed: int, zeros: int) -> None:
 def test_maps(augment: tuple[float, float, float]) -> None:
     min_scale, flip, rotation = augment
     draws = view_draws(1, 2, contents(2 * FEW))
-    found = _affine(Augment(min_scale=min_scale, flip=flip, rotation=rotation), uniform(draws, 6))
+    found = random_maps(Augment(min_scale=min_scale, flip=flip, rotation=rotation), draws)
     for draw, theta in zip(draws, found, strict=True):
         random = np.random.default_rng(draw)
         area = random.uniform(min_scale, 1.0)
