@@ -35,6 +35,9 @@ class Shared:
     def augmented(self, pictures: NDArray[np.int64], seed: int, epoch: int, augment: Augment | None) -> torch.Tensor:
         return FEATURES[pictures]
 
+    def frozen(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs
+
     def labels(self, pictures: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(LABELS[pictures])
 
@@ -59,7 +62,8 @@ def stepped(
     batches.ranks = SimpleNamespace(rank=rank, size=size)
     before = [one.detach().clone() for one in trained.parameters()]
     for _ in range(steps):
-        returned = step(np.arange(7), 1)
+        [batch] = step.prepared([np.arange(7)], 1)
+        returned = step(batch)
     return [one.detach() - old for one, old in zip(trained.parameters(), before, strict=True)], returned
 
 
