@@ -9,6 +9,7 @@ picture more changes one shard, and DVC's cache keeps one shard twice.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -112,6 +113,9 @@ class PictureSplit:
             return path.open("rb")
         shard, start, size = self._places[number].tolist()
         file = shard_path(self.folder, shard).open("rb")
+        if not 0 <= start <= start + size <= os.fstat(file.fileno()).st_size:
+            file.close()
+            raise self._another(path)
         return cast(BinaryIO, io.BufferedReader(Window(file, Lock(), start, size, name=str(path), owns=True)))
 
     @property
