@@ -60,8 +60,9 @@ class Table:
             reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
             rows = [row for row in reader if any(cell.strip() for cell in row)]
         except csv.Error as error:
+            reason = str(error).replace("\t", "a tab")
             raise InputError(
-                f"{name} is no table that can be read, near line {reader.line_num}: {error}; "
+                f"{name} is no table that can be read, near line {reader.line_num}: {reason}; "
                 "perhaps a quotation mark that is not closed"
             ) from None
         if not rows:
