@@ -255,6 +255,37 @@ def test_no_class_is_lost(tmp_path: Path, name: str, content: bytes, sentence: s
     unzip(tmp_path / "set.zip", tmp_path / "images", DATA.model_copy(update={"exclude": ["wasps"]}))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_order_and_names_in_the_archive_change_no_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Pictures in another order give the same bytes; one more, one less or one renamed leaves the others' shards."""
+    monkeypatch.setattr("stages.dataset.shards.SHARD", 4_000)
+    dice = random.Random(seed)
+    data = DATA.model_copy(update={"shard_above": 0, "val_seed": seed})
+    contents = {}
+    for number in range(60):
+        picture = BytesIO()
+        draw(number % 2, number).save(picture, "PNG")
+        contents[f"set/{'ants' if number % 2 else 'bees'}/{number}.png"] = picture.getvalue()
+
+    def unzipped(folder: str, names: list[str]) -> dict[str, bytes]:
+        with ZipFile(tmp_path / f"{folder}.zip", "w") as file:
+            for name in names:
+                file.writestr(name, contents[name])
+        unzip(tmp_path / f"{folder}.zip", tmp_path / folder, data)
+        return {name: (tmp_path / folder / name).read_bytes() for name in files(tmp_path / folder)}
+
+    names = sorted(contents)
+    before = unzipped("before", names[1:])
+    assert unzipped("shuffled", dice.sample(names[1:], len(names) - 1)) == before
+    after = unzipped("added", dice.sample(names, len(names)))
+    assert after.keys() == before.keys()
+    assert len(before) > 8
+    # The new one's shard, and those of one that goes over from one split to the other.
+    assert 1 <= sum(before[name] != after[name] for name in before) <= 3
+
+
 PICTURES = st.builds(
     lambda folders, file: "/".join((*folders, file)),
     st.lists(
