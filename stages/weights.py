@@ -10,15 +10,16 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
+from torch import nn
 from torch.serialization import safe_globals
 
 from stages.files.atomic import replacing
 from stages.files.card import Card
 from stages.files.hashing import sha256_of
 from stages.files.kinds import kind_of, read_start
-from stages.model.catalogue import build, preprocessing, published
+from stages.model.catalogue import build, preprocessing, published, resized
 from stages.model.chain import all_depths, check_chain, module_names
-from stages.model.weights_in_file import Wanted, find_weights, tensors_in, wanted
+from stages.model.weights_in_file import Wanted, find_if_there, find_weights, tensors_in, wanted
 from stages.program.credentials import without_secrets
 from stages.program.errors import InputError
 from stages.program.interrupts import hold_interrupts
@@ -39,16 +40,15 @@ def main() -> None:
     name = block.name
     drawn = RANDOM.fullmatch(block.weights[0]) if len(block.weights) == 1 else None
     torch.manual_seed(int(drawn["seed"] or 0) if drawn else 0)
-    prepared = preprocessing(name, block.weights)
-    network = build(name, 1, prepared.crop)
-    needed = wanted(network, name)
+    native = preprocessing(name, block.weights)
+    prepared = native.resized(block.size) if block.size else native
     if drawn:
-        random = network.state_dict()
-        state, source = {key: random[key].contiguous() for key in needed.stored}, {"init": drawn[0]}
+        network, source = build(name, 1, prepared.crop), {"init": drawn[0]}
     else:
-        state, source = pretrained(block, needed)
-        network.load_state_dict(state, strict=False)
+        network, source = pretrained_network(block, native.crop, prepared.crop)
     check_chain(network, name, prepared.crop)
+    tensors = network.state_dict()
+    state = {key: tensors[key].contiguous() for key in wanted(network, name).stored}
     card = Card(
         name,
         module_names(network, name),
@@ -65,8 +65,34 @@ def main() -> None:
     print(f"{name}: {len(state)} tensors; {', '.join(f'{key} {value}' for key, value in source.items())}")
 
 
-def pretrained(block: Backbone, needed: Wanted) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def pretrained_network(block: Backbone, native: int, size: int) -> tuple[nn.Module, dict[str, str]]:
+    """Return the network with the weights that `backbone.weights` names, for pictures of a size, and their origin.
+
+    Args:
+        block: the params.
+        native: the side of the pictures that the weights were trained on, in pixels; a file may hold those for `size`.
+        size: the side of the pictures that the network is to take.
+
+    """
+    networks = [build(block.name, 1, side) for side in dict.fromkeys((native, size))]
+    state, source = pretrained(block, *(wanted(network, block.name) for network in networks))
+    network = next(network for network in networks if _fits(state, network))
+    network.load_state_dict(state, strict=False)
+    return (resized(network, block.name, size) if size != native else network), source
+
+
+def _fits(state: dict[str, torch.Tensor], network: nn.Module) -> bool:
+    tensors = network.state_dict()
+    return all(tensors[key].shape == tensor.shape for key, tensor in state.items())
+
+
+def pretrained(block: Backbone, needed: Wanted, *others: Wanted) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Fetch the weights that `backbone.weights` names.
+
+    Args:
+        block: the params.
+        needed: what the network has below its head.
+        others: the same of networks for pictures of another size, that will do.
 
     Returns:
         The tensors that are needed, and their origin: the sha256, and the published name if any.
@@ -75,6 +101,10 @@ def pretrained(block: Backbone, needed: Wanted) -> tuple[dict[str, torch.Tensor]
     known = published(block.name)
     names = [name for name in block.weights if name in known]
     sources = [known[name].source if name in known else name for name in block.weights]
+    if "" in sources:
+        raise InputError(
+            f"backbone.weights: timm publishes no weights of {block.name} ({names[0]}); name a file or a URL"
+        )
     sha256 = block.sha256 or (known[names[0]].sha256 if names else None)
     if len(sources) == 1 and "://" not in sources[0] and not local_path(sources[0]).exists():
         raise InputError(
@@ -85,7 +115,9 @@ def pretrained(block: Backbone, needed: Wanted) -> tuple[dict[str, torch.Tensor]
     if not sha256 or not digest.startswith(sha256):
         digest, source = fetch(sources, file, sha256, param="backbone.weights", gib=MAX_GIB, check=check_weights)
     try:
-        found = find_weights(read(file, source), needed, f"backbone.weights ({without_secrets(source)})")
+        tensors, subject = read(file, source), f"backbone.weights ({without_secrets(source)})"
+        for_others = (find_if_there(tensors, other, subject) for other in others)
+        found = next(filter(None, for_others), None) or find_weights(tensors, needed, subject)
     except InputError:
         file.unlink()
         raise
@@ -100,6 +132,7 @@ def pretrained(block: Backbone, needed: Wanted) -> tuple[dict[str, torch.Tensor]
         print(f"of the file, what {block.name} has no use for was left out: {', '.join(parts[:LISTED])}{more}")
     # Named by hash, not by source: another mirror or path should not make the later stages run again.
     matches = [name for name, entry in known.items() if entry.sha256 and digest.startswith(entry.sha256)]
+    matches += [name for name in names if known[name].sha256 is None]  # no hash is published
     return found.state, {"init": "pretrained", "sha256": digest} | ({"weights": matches[0]} if matches else {})
 
 

@@ -20,19 +20,27 @@ ONCE = {"epochs": 1, "holdout": 0.25, "batch_size": 9, "learning_rate": 1e-4, "p
 
 
 def run(
-    strategy: str, block: Mapping[str, Any], name: str = "resnet18", precision: str = "float32", fit: str = "crop"
+    strategy: str,
+    block: Mapping[str, Any],
+    name: str = "resnet18",
+    precision: str = "float32",
+    *,
+    fit: str = "crop",
+    size: int | None = None,
 ) -> Card:
     """Run the stages weights, features and train with a strategy's block, in this process; return the model's card."""
-    write_params(strategy, block, name, precision, fit)
+    write_params(strategy, block, name, precision, fit=fit, size=size)
     encode()
     train.main()
     return Card.read(Path("data/model"))
 
 
-def write_params(strategy: str, block: Mapping[str, Any], name: str, precision: str, fit: str = "crop") -> None:
+def write_params(
+    strategy: str, block: Mapping[str, Any], name: str, precision: str, *, fit: str = "crop", size: int | None = None
+) -> None:
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     content |= {"strategy": strategy, "precision": precision}
-    content["backbone"] |= {"name": name, "fit": fit}
+    content["backbone"] |= {"name": name, "fit": fit, "size": size}
     content["backbone"]["weights"] = "random:7"
     content["features"]["views"]["count"] = 2
     content["strategies"][strategy] |= block

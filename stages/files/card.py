@@ -55,6 +55,10 @@ class Preprocessing:
             del known["fit"]
         return known | ({"levels": self.levels.as_dict()} if self.levels else {})
 
+    def resized(self, size: int) -> Preprocessing:
+        """Return it for another side of the square that the network sees, with the same share around it."""
+        return replace(self, resize=round(self.resize * size / self.crop), crop=size)
+
     def fitted(self, fit: Literal["crop", "squash", "pad"]) -> Preprocessing:
         """Return it with another `fit`: what is shown whole is shown in the size that the network sees."""
         return self if fit == "crop" else replace(self, resize=self.crop, fit=fit)

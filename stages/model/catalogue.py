@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from torch import nn
 
 from stages.files.card import Preprocessing
 from stages.model.families import FAMILIES
 from stages.model.families.family import Family, Published
+from stages.model.families.timm_models import PREFIX, timm_family
 from stages.program.errors import InputError
 from stages.program.extras import need_packages
 from stages.program.wording import did_you_mean
@@ -23,10 +25,15 @@ def family_of(name: str) -> Family:
         InputError: there is no such network, or a package that it needs is missing.
 
     """
+    if name.startswith(PREFIX):
+        return timm_family(name)
     family = next((family for family in FAMILIES if name in family.names), None)
     if family is None:
         hint = did_you_mean(name, NAMES)
-        raise InputError(f"backbone.name: there is no {name!r}; {hint}`python -m tools.backbones` lists them")
+        raise InputError(
+            f"backbone.name: there is no {name!r}; {hint}`python -m tools.backbones` lists them; timm's networks are "
+            f"called {PREFIX}NAME"
+        )
     need_packages("offline", *family.packages, what=f"backbone.name: {name}")
     return family
 
@@ -42,8 +49,37 @@ def build(name: str, n_classes: int, size: int | None = None) -> nn.Module:
 
     """
     family = family_of(name)
-    network = family.build_for_size(name, n_classes, size) if family.build_for_size and size else None
-    return (network or family.build(name, n_classes)).eval()
+    if family.build_for_size is None or size is None:
+        return family.build(name, n_classes).eval()
+    with refusing_size(name, size):
+        return family.build_for_size(name, n_classes, size).eval()
+
+
+def resized(network: nn.Module, name: str, size: int) -> nn.Module:
+    """Return a network of a name, with its weights, for pictures of another side, in pixels.
+
+    Raises:
+        InputError: it cannot be.
+
+    """
+    resize = family_of(name).resize
+    if resize is None:
+        return network
+    with refusing_size(name, size):
+        return resize(network, name, size).eval()
+
+
+@contextmanager
+def refusing_size(name: str, size: int) -> Iterator[None]:
+    """Put into a sentence what a library says of a size that does not fit its network."""
+    try:
+        yield
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"backbone.name: {name} cannot take pictures of {size} pixels ({reason}); set backbone.size to null, or "
+            "to a multiple of the side of its patches or windows"
+        ) from None
 
 
 def published(name: str) -> dict[str, Published]:

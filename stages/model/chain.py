@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from stages.files.card import Card
-from stages.model.catalogue import build, family_of
+from stages.model.catalogue import build, family_of, refusing_size
 from stages.model.devices import Float32
 from stages.program.errors import InputError
 
@@ -91,7 +91,7 @@ def check_chain(network: nn.Module, architecture: str, size: int) -> None:
     at_head: list[torch.Tensor] = []
     hook = head.register_forward_pre_hook(lambda _module, inputs: at_head.append(inputs[0]))
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), refusing_size(architecture, side):
             network(picture)
             by_layers = nn.Sequential(*below)(picture)
     finally:

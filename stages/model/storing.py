@@ -78,7 +78,8 @@ def row_key(
             "bfloat16": uses_bfloat16(device, params.precision),
             "machine": machine_name(device),
         }
-        versions |= {name: version(name) for name in ("torch", "torchvision")}
+        libraries = ("torch", "timm") if card.architecture.startswith("timm/") else ("torch", "torchvision")
+        versions |= {name: version(name) for name in libraries}
     plain |= {"versions": versions, "code": code_of("model", "pictures")}
     ranges = {name: getattr(augment, name) for name in Augment.model_fields} if augment else {}
     return RowKey(_digest(plain), _digest({"plain": plain, "augment": ranges, "seed": seed}))

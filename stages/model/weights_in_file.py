@@ -138,6 +138,12 @@ def _naming(names: Mapping[str, str], below_head: list[str], head: str) -> Namin
     return Naming({names[key]: key for key in below_head}, frozenset(modules), f"{in_file}.")
 
 
+def find_if_there(tensors: Tensors, wanted: Wanted, subject: str) -> Found | None:
+    """Find a network's weights in a file, as `find_weights` does; None where it holds none that fit."""
+    there = any(one.fits() for one in _candidates(tensors, wanted))
+    return find_weights(tensors, wanted, subject) if there else None
+
+
 def find_weights(tensors: Tensors, wanted: Wanted, subject: str) -> Found:
     """Find a network's weights in a file.
 

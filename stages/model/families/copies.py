@@ -24,3 +24,18 @@ def with_parts(network: nn.Module, parts: Mapping[str, nn.Module]) -> nn.Module:
         assert child is not None
         copied._modules[first] = with_parts(child, {rest: part}) if rest else part
     return copied
+
+
+def only_parts(network: nn.Module, kept: set[str], *, tensors: bool) -> nn.Module:
+    """Return a network that shares some of `network`'s modules; the others do nothing.
+
+    Args:
+        network: of any class.
+        kept: the names of these modules, of those directly in the network.
+        tensors: whether it shares the parameters and buffers that are in no module, too, or has none.
+
+    """
+    copied = with_parts(network, {name: nn.Sequential() for name, _ in network.named_children() if name not in kept})
+    if not tensors:
+        copied._parameters, copied._buffers = {}, {}
+    return copied

@@ -68,6 +68,7 @@ class Family:
         packages: the packages it needs from the extra `offline`.
         build_for_size: returns the same for pictures of a side, in pixels, where that is part of the network, as in a
             table of positions; None: it takes any.
+        resize: returns a network, of a name and with its weights, for pictures of another side; None: it takes any.
         names_in_files: returns, for the name of each of a network's tensors, its name in the published weights.
         pooling: returns, for a network, the module that turns the float32 output of any of its layers into one vector
             per picture, and tells where in it which positions are.
@@ -82,9 +83,30 @@ class Family:
     published: Callable[[str], dict[str, Published]]
     packages: tuple[str, ...] = ()
     build_for_size: Callable[[str, int, int], nn.Module] | None = None
+    resize: Callable[[Any, str, int], nn.Module] | None = None
     names_in_files: Callable[[Any], dict[str, str]] = own_names
     pooling: Callable[[Any], MeanAndStd] = maps_pooling
     grad_cam_layer: Callable[[Any, Sequence[str]], str | None] = last_layer_with_positions
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How networks of some classes of timm are cut.
+
+    Attributes:
+        classes: the names of these classes.
+        below_head: returns a network's layers by name, as `Family.chain` does, but for the head.
+        pooling: as in `Family`.
+        grad_cam_layer: as in `Family`.
+        possible: tells whether a network of these classes is such a chain.
+
+    """
+
+    classes: tuple[str, ...]
+    below_head: Callable[[Any], dict[str, nn.Module]]
+    pooling: Callable[[Any], MeanAndStd] = maps_pooling
+    grad_cam_layer: Callable[[Any, Sequence[str]], str | None] = last_layer_with_positions
+    possible: Callable[[Any], bool] = lambda _network: True
 
 
 def numbered(layers: Sequence[nn.Module]) -> dict[str, nn.Module]:

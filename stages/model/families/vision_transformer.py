@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torchvision import models
 
 from stages.model.families.copies import with_parts
 from stages.model.families.family import layer_below_class_token, numbered
@@ -44,7 +45,7 @@ class _Stem(nn.Module):
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         patches = self.network._process_input(batch)
         tokens: torch.Tensor = self.network.encoder(
-            torch.cat([self.network.class_token.expand(len(patches), -1, -1), patches], dim=1)
+            torch.cat([self.network.class_token.expand(patches.shape[0], -1, -1), patches], dim=1)
         )
         return tokens
 
@@ -64,6 +65,14 @@ def _build_for_size(name: str, n_classes: int, size: int) -> nn.Module:
     return build_network(name, n_classes, image_size=size)
 
 
+def _resize(network: Any, name: str, size: int) -> nn.Module:  # noqa: ANN401
+    """Return the network with its table of positions interpolated, bicubically."""
+    resized = _build_for_size(name, network.heads.head.out_features, size)
+    state = models.vision_transformer.interpolate_embeddings(size, network.patch_size, network.state_dict())
+    resized.load_state_dict(state)
+    return resized
+
+
 def _names_in_files(network: Any) -> dict[str, str]:  # noqa: ANN401
     """Return what the published weights, which are older than the network's code, call its tensors: mlp.linear_1."""
     return {
@@ -75,6 +84,7 @@ FAMILY = torchvision_family(
     r"vit_[blh]_\d+",
     _chain,
     build_for_size=_build_for_size,
+    resize=_resize,
     names_in_files=_names_in_files,
     pooling=lambda _network: Tokens(class_token=True, n_prefix=1),
     grad_cam_layer=layer_below_class_token,

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from stages.files.card import Card
 from stages.model import catalogue, chain
 from stages.model.families import FAMILIES
+from stages.model.families.timm_models import CUTS
 from stages.program.errors import InputError
-from tests.networks import SMALLEST, check_is_its_chain, drawn
+from tests.networks import SMALLEST, TIMM, check_exports, check_is_its_chain, check_trains_and_is_saved, drawn
 
 
-@pytest.mark.parametrize("name", [*SMALLEST])
+@pytest.mark.parametrize("name", [*SMALLEST, *TIMM])
 def test_a_network_is_the_chain_of_its_layers(name: str) -> None:
     check_is_its_chain(name)
+
+
+@pytest.mark.parametrize("name", ["timm/test_vit", "timm/test_efficientnet", "timm/test_nfnet"])
+def test_a_network_is_trained_above_a_cut_and_saved(name: str, tmp_path: Path) -> None:
+    check_trains_and_is_saved(name, tmp_path)
+
+
+def test_a_network_is_exported(tmp_path: Path) -> None:
+    check_exports("timm/test_vit3", "pt2", tmp_path)
 
 
 def test_every_family_is_among_them() -> None:
     for family in FAMILIES:
         assert set(family.names) & set(SMALLEST)
+    timm = pytest.importorskip("timm", reason="the extra `timm` is not installed")
+    with torch.device("meta"):
+        classes = {type(timm.create_model(name.removeprefix("timm/"))).__name__ for name in TIMM}
+    for cut in CUTS:
+        assert classes & set(cut.classes)
 
 
 def test_a_chain_that_is_not_the_network_is_not_offered() -> None:
