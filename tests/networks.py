@@ -21,8 +21,8 @@ SMALLEST = ("convnext_tiny", "densenet121", "efficientnet_b0", "mobilenet_v2", "
 # One of timm for each way to cut; the last ones are not cut, and the last has two heads of its own.
 TIMM = ("timm/test_resnet", "timm/test_convnext", "timm/test_efficientnet", "timm/test_vit", "timm/test_vit3",
         "timm/deit_tiny_distilled_patch16_224", "timm/eva02_tiny_patch14_224", "timm/mobilenetv3_small_050",
-        "timm/regnetx_002", "timm/resnetv2_18", "timm/swin_tiny_patch4_window7_224", "timm/test_nfnet",
-        "timm/pit_ti_distilled_224")  # fmt: skip
+        "timm/regnetx_002", "timm/resnetv2_18", "timm/swin_tiny_patch4_window7_224", "timm/test_byobnet",
+        "timm/test_nfnet", "timm/pit_ti_distilled_224")  # fmt: skip
 UNCUT = ("timm/test_nfnet", "timm/pit_ti_distilled_224")
 
 

@@ -142,7 +142,7 @@ class Backbone(Block):
     weights: Sources
     sha256: Sha256 | None
     fit: Literal["crop", "squash", "pad"]
-    size: Annotated[int, Field(ge=32, lt=2**14)] | None = None
+    size: Annotated[int, Field(ge=32, lt=2**14)] | None
 
 
 class Augment(Block):

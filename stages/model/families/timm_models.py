@@ -15,6 +15,7 @@ from torch import nn
 
 from stages.files.card import Preprocessing
 from stages.model.families import (
+    timm_byobnet,
     timm_convnext,
     timm_efficientnet,
     timm_eva,
@@ -34,7 +35,7 @@ from stages.program.wording import did_you_mean
 
 PREFIX = "timm/"
 CUTS = (timm_convnext.CUT, timm_efficientnet.CUT, timm_eva.CUT, timm_mobilenet.CUT, timm_regnet.CUT, timm_resnet.CUT,
-        timm_resnetv2.CUT, timm_swin.CUT, timm_vit.CUT)  # fmt: skip
+        timm_byobnet.CUT, timm_resnetv2.CUT, timm_swin.CUT, timm_vit.CUT)  # fmt: skip
 _UNCUT = Cut((), lambda network: {"avgpool": network}, grad_cam_layer=lambda _network, _layers: None)
 
 

@@ -39,7 +39,7 @@ def needed(name: str) -> Wanted:
 
 
 def fetched(path: Path, *, name: str = "resnet18", sha256: str | None = None) -> tuple[State, dict[str, str]]:
-    return pretrained(Backbone(name=name, weights=[str(path)], sha256=sha256, fit="crop"), needed(name))
+    return pretrained(Backbone(name=name, weights=[str(path)], sha256=sha256, fit="crop", size=None), needed(name))
 
 
 def test_pth_and_safetensors(weights: Path, in_tmp_path: Path) -> None:
@@ -213,7 +213,9 @@ def test_no_weights(in_tmp_path: Path, content: bytes, sentence: str) -> None:
 
 def test_the_next_source_is_asked_where_one_has_a_page(weights: Path, in_tmp_path: Path) -> None:
     (in_tmp_path / "page").write_text("<!DOCTYPE html><html><body>Log in</body></html>")
-    block = Backbone(name="resnet18", weights=[str(in_tmp_path / "page"), str(weights)], sha256=None, fit="crop")
+    block = Backbone(
+        name="resnet18", weights=[str(in_tmp_path / "page"), str(weights)], sha256=None, fit="crop", size=None
+    )
     _, source = pretrained(block, needed("resnet18"))
     assert source["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
 

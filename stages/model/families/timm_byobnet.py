@@ -1,0 +1,22 @@
+"""Networks of timm that are put together from blocks by a description: RepVGG, GCResNet, BoTNet, MobileOne."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from stages.model.families.copies import with_parts
+from stages.model.families.family import Cut, numbered
+
+
+def _below_head(network: Any) -> dict[str, nn.Module]:  # noqa: ANN401
+    *stages, last = network.stages
+    return {
+        "stem": network.stem,
+        **numbered([*stages, nn.Sequential(last, network.final_conv)]),
+        "avgpool": with_parts(network.head, {"fc": nn.Identity()}),
+    }
+
+
+CUT = Cut(("ByobNet",), _below_head)
