@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from stages.program.errors import InputError
 
 
-def folds(labels: NDArray[np.int64], n_splits: int, seed: int) -> list[NDArray[np.int64]]:
+def folds(labels: NDArray[np.int64], n_splits: int, seed: int | Sequence[int]) -> list[NDArray[np.int64]]:
     """Deal the pictures out to folds, each class in turn and in random order; return the positions in each fold.
 
     Stratified: of no class, nor in all, does a fold get two pictures more than another.
@@ -21,9 +22,12 @@ def folds(labels: NDArray[np.int64], n_splits: int, seed: int) -> list[NDArray[n
 
 
 def sample(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
-    """Return the positions of about `n` pictures, each class in proportion, with two of each at least; or all."""
+    """Return the positions of about `n` pictures, each class in proportion, with two of each at least; or all.
+
+    They are drawn independently of `folds` with the same seed, and so meet every fold.
+    """
     shares = max(1, len(labels) // n)
-    chosen = folds(labels, shares, seed)[0]
+    chosen = folds(labels, shares, (seed, 1))[0]
     counts = np.bincount(labels[chosen], minlength=int(labels.max()) + 1)
     few = np.flatnonzero(counts < 2)
     if len(few):

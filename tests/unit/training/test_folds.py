@@ -63,6 +63,16 @@ def test_of_many_pictures_some_of_each_class_are_asked() -> None:
     assert len(folds.sample(labels[:10], 500, 0)) == 10
 
 
+@pytest.mark.parametrize("n_splits", [2, 5, 10])
+def test_some_of_many_pictures_lie_in_every_fold(n_splits: int) -> None:
+    """Also where one is dealt out to a multiple of the other's number."""
+    labels = np.repeat([0, 1], 20 * 200 // 2)
+    some = folds.sample(labels, 200, 0)
+    assert len(some) == 200
+    for fold in folds.folds(labels, n_splits, 0):
+        assert np.isin(some, fold).sum() > 100 / n_splits
+
+
 def test_scikit_learn_is_not_imported() -> None:
     """It takes longer to import than a small training by epochs."""
     code = """if True:
