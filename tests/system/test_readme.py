@@ -150,7 +150,7 @@ def made(checkout: Checkout) -> Checkout:
 
 @takes_long
 def test_see_it_run(made: Checkout) -> None:
-    type_block(made, block_with("\nmake demo").partition("transfer-learning-dvc\n")[2].partition("\n")[2])
+    type_block(made, block_with("\nmake demo").partition("cd transfer-learning-dvc\n")[2])
     block = block_with("$ dvc exp apply demo")
     shown = re.search(r"\$ python .*?\n(.*?)\$ make report", block, re.DOTALL)
     assert shown
