@@ -129,7 +129,8 @@ def type_block(checkout: Checkout, block: str) -> str:
     """Type a block's lines into a shell, in the environment that its `source` activates; return what is printed."""
     lines = [line for line in lines_of(block) if not line.startswith("source ")]
     path = f"{sys.prefix}/bin:{os.environ['PATH']}"
-    return checkout.run("bash", "-e", "-o", "pipefail", "-c", "\n".join([f"export PATH={shlex.quote(path)}", *lines]))
+    stop = [] if "$ " in block else ["-e"]  # where a block shows what comes of its lines, one may be refused
+    return checkout.run("bash", *stop, "-c", "\n".join([f"export PATH={shlex.quote(path)}", *lines]))
 
 
 def block_with(line: str) -> str:
@@ -161,8 +162,6 @@ def test_see_it_run(made: Checkout) -> None:
 
     expected = without_numbers(shown[1])
     assert expected == [line for line in without_numbers(printed) if line in expected]
-    probabilities = [dict(re.findall(r"(\d\.\d{3})  (\S+)", text)) for text in (shown[1], printed)]
-    assert len(probabilities[0]) == len(probabilities[1]) > 2
     accuracy = re.search(r"pretrained features \(`make demo`\) \| (0\.\d+) \(95% interval", README)
     assert accuracy
     assert made.json("metrics/evaluate.json")["accuracy"] == pytest.approx(float(accuracy[1]), abs=0.02)
