@@ -62,7 +62,8 @@ def choose_emphasis(
     if int(np.bincount(problem.labels[share], minlength=problem.n_classes).min()) < 2:
         share = np.arange(len(problem.labels))
     tables = [np.asarray(table[share]) for table in problem.tables] if n_shares > 1 else problem.tables
-    small = replace(problem, tables=tables, labels=problem.labels[share])
+    groups = None if problem.groups is None else problem.groups[share]
+    small = replace(problem, tables=tables, labels=problem.labels[share], groups=groups)
     losses = []
     with threadpool_limits(1, user_api="blas"):
         for emphasis in emphases:
@@ -83,7 +84,7 @@ def cross_validate(
 ) -> tuple[list[Score], Score, Float]:
     """Score weight decays by stratified k-fold cross-validation over the pictures.
 
-    All views of a picture are in the same fold; a fold is scored on the plain view, as the test set will be. Where the
+    All views of a picture, and of its copies, are in the same fold; a fold is scored on the plain view, as the test set will be. Where the
     best of several weight decays is the largest or the smallest, larger or smaller ones are scored until it is not.
     From the largest down, those after two that were worse than the best before them are left out.
 
@@ -126,7 +127,7 @@ class _Search:
                 "a class has 1 training picture, and cross-validation needs 2; add some, or exclude the class"
             )
         self.problem = problem
-        self.splits = folds(problem.labels, min(n_splits, smallest), seed)
+        self.splits = folds(problem.labels, min(n_splits, smallest), seed, problem.groups)
         self.tolerance = tolerance
         self.scores: list[Score] = []
         self.best: Score = Score(0, 0, np.inf, 0)

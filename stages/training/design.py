@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stages.files.arrays import release
 from stages.program.errors import InputError
+from stages.training.folds import Groups
 from stages.training.linear_head import Float, LinearHead
 from stages.training.losses import Labels
 
@@ -33,6 +34,7 @@ class Problem:
         standardise: penalise the weight of features brought to mean 0 and variance 1 over the training pictures.
         emphasis: of the last table's features against the first's, in equal ratios between: a feature that is twice as
             large is penalised a quarter as much.
+        groups: int64 (pictures,), the same number for copies of one picture; None: there are none.
 
     """
 
@@ -42,6 +44,7 @@ class Problem:
     class_weight: str | None = None
     standardise: bool = False
     emphasis: float = 1.0
+    groups: Groups | None = None
 
     @property
     def n_classes(self) -> int:

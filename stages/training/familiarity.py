@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from stages.files.arrays import release
 from stages.files.json_files import damaged
-from stages.training.design import Double
+from stages.training.design import Double, Problem
 from stages.training.directions import Directions
 from stages.training.folds import folds, sample
 from stages.training.linear_head import Float
@@ -98,25 +98,22 @@ class Familiarity:
         return _Statistics(self.mean, self.projection, self.centres, self.shares)
 
 
-def familiarity_of_head(
-    tables: Sequence[Float], labels: Labels, logits: Float, n_splits: int, seed: int
-) -> Familiarity:
+def familiarity_of_head(problem: Problem, logits: Float, n_splits: int, seed: int) -> Familiarity:
     """Return how familiar pictures are to a head on stored features.
 
     Args:
-        tables: of the features, (pictures, views, features) each.
-        labels: int64 (pictures,).
+        problem: what the head solves.
         logits: float32 (pictures, classes), cross-validated with the same splits and seed.
         n_splits: folds.
         seed: of the folds.
 
     """
+    tables, labels = problem.tables, problem.labels
     some = sample(labels, MOST, seed)
     features = np.concatenate([table[some, 0] for table in tables], axis=1)
     release(tables)
-    parts = [
-        np.flatnonzero(np.isin(some, fold)) for fold in folds(labels, min(n_splits, np.bincount(labels).min()), seed)
-    ]
+    splits = folds(labels, min(n_splits, int(np.bincount(labels).min())), seed, problem.groups)
+    parts = [np.flatnonzero(np.isin(some, split)) for split in splits]
     return fit_familiarity(features, labels[some], logits[some], [part for part in parts if len(part)], seed)
 
 

@@ -11,14 +11,49 @@ from numpy.typing import NDArray
 from stages.program.errors import InputError
 
 
-def folds(labels: NDArray[np.int64], n_splits: int, seed: int | Sequence[int]) -> list[NDArray[np.int64]]:
+Groups = NDArray[np.int64]  # (pictures,): the same number for copies of one picture
+
+
+def group_copies(contents: NDArray[np.bytes_]) -> Groups:
+    """Return a number for each picture, (pictures,), the same for those whose files have the same content."""
+    _, groups = np.unique(contents, return_inverse=True)
+    return groups.astype(np.int64)
+
+
+def folds(
+    labels: NDArray[np.int64], n_splits: int, seed: int | Sequence[int], groups: Groups | None = None
+) -> list[NDArray[np.int64]]:
     """Deal the pictures out to folds, each class in turn and in random order; return the positions in each fold.
 
-    Stratified: of no class, nor in all, does a fold get two pictures more than another.
+    Stratified: of no class, nor in all, does a fold get two pictures more than another, but for copies: they follow
+    the first of their group, so that no head is scored on a picture that it was trained on. A class that would then
+    lie in one fold alone is dealt out as if there were none.
     """
     random = np.random.default_rng(seed)
     dealt = np.concatenate([random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)])
-    return [np.sort(dealt[k::n_splits]) for k in range(n_splits)]
+    fold_of = np.zeros(len(labels), np.int64)
+    for k in range(n_splits):
+        fold_of[dealt[k::n_splits]] = k
+    fold_of = _with_copies(fold_of, labels, groups, min(2, n_splits))
+    return [np.flatnonzero(fold_of == k) for k in range(n_splits)]
+
+
+def _with_copies(
+    parts: NDArray[np.int64], labels: NDArray[np.int64], groups: Groups | None, needed: int
+) -> NDArray[np.int64]:
+    """Return the parts that pictures are dealt out to, copies in the part of the first of them.
+
+    Where fewer than `needed` parts would then have pictures of a class, that class is left as it was.
+    """
+    if groups is None:
+        return parts
+    _, firsts, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    moved = parts[firsts[inverse]]
+    for label in np.unique(labels[moved != parts]):
+        of_class = labels == label
+        if len(np.unique(moved[of_class])) < needed:
+            moved[of_class] = parts[of_class]
+    return moved
 
 
 def sample(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
@@ -37,13 +72,18 @@ def sample(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
     return chosen
 
 
-def hold_out(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def hold_out(
+    labels: NDArray[np.int64], share: float, seed: int, groups: Groups | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the positions of `labels` to train on and those held out, each class in proportion, both in order.
+
+    Copies are on the side of the first of them, unless a class would then be on one side alone.
 
     Args:
         labels: int64 (pictures,).
         share: of the pictures, to hold out.
         seed: another one holds out others.
+        groups: which pictures are copies of one.
 
     Raises:
         InputError: a class would be missing on one side.
@@ -63,12 +103,12 @@ def hold_out(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArra
     random = np.random.RandomState(seed)
     kept = _in_proportion(counts, n_kept, random)
     held = _in_proportion(counts - kept, n_held, random)
-    train_indices, holdout_indices = [], []
+    held_out = np.zeros(len(labels), np.int64)
     for number, (n, m) in enumerate(zip(kept, held, strict=True)):
         drawn = np.flatnonzero(of_class == number)[random.permutation(counts[number])]
-        train_indices.append(drawn[:n])
-        holdout_indices.append(drawn[n : n + m])
-    return np.sort(np.concatenate(train_indices)), np.sort(np.concatenate(holdout_indices))
+        held_out[drawn[n : n + m]] = 1
+    held_out = _with_copies(held_out, labels, groups, 2)
+    return np.flatnonzero(held_out == 0), np.flatnonzero(held_out == 1)
 
 
 def _in_proportion(counts: NDArray[np.int64], n: int, random: np.random.RandomState) -> NDArray[np.int64]:

@@ -40,7 +40,7 @@ def test_other_classes_and_other_pictures_are_told_and_few_of_its_own(tmp_path: 
     problem = Problem([rows[:, np.newaxis]], labels, standardise=True)
     _, best, logits = cross_validate(problem, [0.01, 0.1], 5, 0, shown=False)
     head, _ = fit_head(problem, best.weight_decay)
-    known = familiarity_of_head([rows[:, np.newaxis]], labels, logits, 5, 0)
+    known = familiarity_of_head(problem, logits, 5, 0)
     known.write(tmp_path)
     read = Familiarity.read(tmp_path)
     assert read
@@ -80,7 +80,7 @@ def test_of_many_pictures_some_are_asked_and_rare_classes_do_no_harm(monkeypatch
     rows, labels = drawn(300, range(2), 6)
     labels[:3] = 2
     logits = np.random.default_rng(7).normal(size=(300, 3)).astype(np.float32)
-    known = familiarity_of_head([rows[:, np.newaxis, :10], rows[:, np.newaxis, 10:]], labels, logits, 5, 0)
+    known = familiarity_of_head(Problem([rows[:, np.newaxis, :10], rows[:, np.newaxis, 10:]], labels), logits, 5, 0)
     assert 50 <= known.n_reference <= 53
     assert known.centres.shape[0] == 3
     assert np.isfinite(known(rows, logits)).all()
@@ -89,7 +89,7 @@ def test_of_many_pictures_some_are_asked_and_rare_classes_do_no_harm(monkeypatch
 def test_few_pictures_say_little() -> None:
     rows, labels = drawn(8, range(2), 8)
     labels[:] = np.arange(8) % 2
-    known = familiarity_of_head([rows[:, np.newaxis]], labels, np.zeros((8, 2), np.float32), 5, 0)
+    known = familiarity_of_head(Problem([rows[:, np.newaxis]], labels), np.zeros((8, 2), np.float32), 5, 0)
     far = known(rows + 1000, np.zeros((8, 2), np.float32))
     assert far.max() < known(rows, np.zeros((8, 2), np.float32)).min()
     assert far.min() > THRESHOLD, "and nothing is below the threshold"

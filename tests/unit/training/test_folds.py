@@ -73,6 +73,38 @@ def test_some_of_many_pictures_lie_in_every_fold(n_splits: int) -> None:
         assert np.isin(some, fold).sum() > 100 / n_splits
 
 
+def test_copies_lie_together_and_the_rest_as_without_them() -> None:
+    random = np.random.default_rng(3)
+    labels = random.integers(0, 3, 90)
+    contents = np.array([b"%032d" % number for number in range(90)])
+    apart = [np.arange(90)[k] for k in folds.folds(labels, 5, 0)]
+    for plain, grouped in zip(apart, folds.folds(labels, 5, 0, folds.group_copies(contents)), strict=True):
+        assert np.array_equal(plain, grouped)
+    pairs = random.permutation(90)[:20].reshape(10, 2)
+    contents[pairs[:, 1]] = contents[pairs[:, 0]]
+    groups = folds.group_copies(contents)
+    fold_of = np.concatenate([np.full(len(one), k) for k, one in enumerate(folds.folds(labels, 5, 0, groups))])
+    fold_of = fold_of[np.argsort(np.concatenate(folds.folds(labels, 5, 0, groups)))]
+    assert (fold_of[pairs[:, 0]] == fold_of[pairs[:, 1]]).all()
+    others = np.setdiff1d(np.arange(90), pairs)
+    for k, plain in enumerate(apart):
+        assert (fold_of[np.intersect1d(others, plain)] == k).all()
+    kept, held = folds.hold_out(labels, 0.3, 0, groups)
+    assert np.array_equal(np.sort([*kept, *held]), np.arange(90))
+    assert (np.isin(pairs[:, 0], held) == np.isin(pairs[:, 1], held)).all()
+    assert {0, 1, 2} == set(labels[kept]) == set(labels[held])
+
+
+def test_a_class_of_nothing_but_copies_is_dealt_out_as_any() -> None:
+    labels = np.repeat([0, 1], [6, 20])
+    groups = np.array([0] * 6 + [*range(1, 21)])
+    assert all(
+        np.array_equal(a, b) for a, b in zip(folds.folds(labels, 3, 0), folds.folds(labels, 3, 0, groups), strict=True)
+    )
+    for plain, grouped in zip(folds.hold_out(labels, 0.3, 0), folds.hold_out(labels, 0.3, 0, groups), strict=True):
+        assert np.array_equal(plain, grouped)
+
+
 def test_scikit_learn_is_not_imported() -> None:
     """It takes longer to import than a small training by epochs."""
     code = """if True:
