@@ -84,8 +84,9 @@ def cross_validate(
 ) -> tuple[list[Score], Score, Float]:
     """Score weight decays by stratified k-fold cross-validation over the pictures.
 
-    All views of a picture, and of its copies, are in the same fold; a fold is scored on the plain view, as the test set will be. Where the
-    best of several weight decays is the largest or the smallest, larger or smaller ones are scored until it is not.
+    All views of a picture, and of its copies, are in the same fold; a fold is scored on the plain view, as the test set
+    will be. Where the best of several weight decays is the largest or the smallest, larger or smaller ones are scored
+    until it is not.
     From the largest down, those after two that were worse than the best before them are left out.
 
     Args:

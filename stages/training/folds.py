@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from stages.program.errors import InputError
 
-
 Groups = NDArray[np.int64]  # (pictures,): the same number for copies of one picture
 
 

@@ -54,8 +54,10 @@ def label_probabilities(probabilities: NDArray[np.float64], labels: Labels) -> N
 def wrong_labels(probabilities: NDArray[np.float64], labels: Labels) -> list[Suspect]:
     """Return the pictures whose label is likely wrong, the surest first, by confident learning.
 
-    A picture counts, as in Northcutt et al. 2021, arXiv:1911.00068, section 3.1, where another class is at least as
-    probable as it is on average for the pictures that bear that class's label.
+    Northcutt et al. 2021, arXiv:1911.00068, section 3.1: a picture counts for a class that is at least as probable as it
+    is on average for the pictures that bear its label. Of those that count at all, the share that counts for another
+    class than its own says how many labels of a class are wrong; which these are, the probability of the own class
+    says: so many with the lowest, of pictures for which another class is more probable.
 
     Args:
         probabilities: (pictures, classes), of heads that were not trained on the picture.
@@ -63,16 +65,17 @@ def wrong_labels(probabilities: NDArray[np.float64], labels: Labels) -> list[Sus
 
     """
     n_classes, own = probabilities.shape[1], label_probabilities(probabilities, labels)
-    sums = np.bincount(labels, weights=own, minlength=n_classes)
-    thresholds = sums / np.maximum(np.bincount(labels, minlength=n_classes), 1)
+    sizes = np.bincount(labels, minlength=n_classes)
+    thresholds = np.bincount(labels, weights=own, minlength=n_classes) / np.maximum(sizes, 1)
     confident = np.where(probabilities >= thresholds, probabilities, -1.0)
-    guess = confident.argmax(axis=1)
-    wrong = (confident.max(axis=1) >= 0) & (guess != labels)
-    return [
-        Suspect("label", int(number), int(guess[number]), float(1 - own[number]))
-        for number in np.argsort(own, kind="stable")
-        if wrong[number]
-    ]
+    counted = confident.max(axis=1) >= 0
+    elsewhere = counted & (confident.argmax(axis=1) != labels)
+    n_counted, n_elsewhere = (np.bincount(labels[one], minlength=n_classes) for one in (counted, elsewhere))
+    n_wrong = int(np.ceil((sizes * n_elsewhere / np.maximum(n_counted, 1)).sum()))
+    guess = np.where(elsewhere, confident.argmax(axis=1), probabilities.argmax(axis=1))
+    order = np.argsort(own, kind="stable")
+    wrong = order[guess[order] != labels[order]][:n_wrong]
+    return [Suspect("label", int(number), int(guess[number]), float(1 - own[number])) for number in wrong]
 
 
 def nearest(coordinates: Float, n: int) -> tuple[NDArray[np.int64], Float]:
