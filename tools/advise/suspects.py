@@ -54,7 +54,7 @@ def label_probabilities(probabilities: NDArray[np.float64], labels: Labels) -> N
 def wrong_labels(probabilities: NDArray[np.float64], labels: Labels) -> list[Suspect]:
     """Return the pictures whose label is likely wrong, the surest first, by confident learning.
 
-    Northcutt et al. 2021, arXiv:1911.00068, section 3.1: a picture counts for a class that is at least as probable as it
+    Northcutt et al. 2021, arXiv:1911.00068, section 3.1: a picture counts for a class that is at least as likely as it
     is on average for the pictures that bear its label. Of those that count at all, the share that counts for another
     class than its own says how many labels of a class are wrong; which these are, the probability of the own class
     says: so many with the lowest, of pictures for which another class is more probable.
