@@ -29,10 +29,11 @@ from stages.training import folds
 from stages.training.directions import Directions
 from tools.advise import ADVICE, FOLDER, HEADER, SUSPECTS, probes, situation, state
 from tools.advise.candidates import probe_heads, trained_candidates
-from tools.advise.looking import Grey, Pictures, draw, look_for_suspects, summary
+from tools.advise.looking import Grey, Pictures, draw, look_for_suspects, share_outside, summary
 from tools.advise.probes import Probe
 from tools.advise.situation import Candidate
 
+MEASURED = 500  # pictures, about, whose sides are looked at
 MOST = 20_000  # pictures of a split that are looked at; of more training pictures, a stratified share
 SHARES = (4, 2, 1)  # of the training pictures, one over these: the learning curve
 
@@ -63,6 +64,7 @@ def main() -> None:
     content: dict[str, Any] = {
         "of": state(),
         "pictures": counted(train, val, card),
+        "outside": share_outside(train.files, chosen[:: max(1, len(chosen) // MEASURED)], card.preprocessing),
         "situation": found.name,
         "evidence": found.evidence,
         "recommended": described(best),
@@ -138,6 +140,11 @@ def print_advice(content: dict[str, Any]) -> None:
         f"{counts['train']} training pictures of {counts['classes']} classes, the smallest "
         f"({counts['smallest_class']}) with {counts['smallest_class_train']}"
     )
+    if content["outside"]:
+        print(
+            f"outside the square that the network sees lies {content['outside']:.0%} of a picture (the median); "
+            "backbone.fit squash or pad shows it whole"
+        )
     print(f"situation: {content['situation']}")
     print(f"           {content['evidence']}")
     print("depth, alone           accuracy          loss")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from stages.evaluation.contact_sheet import Tile, print_sheet
-from stages.files.card import Card
+from stages.files.card import Card, Preprocessing
 from stages.files.picture_list import as_bytes
 from stages.files.picture_split import PictureSplit
 from stages.files.predictions import PREDICTIONS, read_predictions
@@ -60,6 +61,19 @@ class Pictures:
     def tables(self, depths: Sequence[str]) -> list[Any]:
         """Return the stored arrays of some depths."""
         return [self.stored.array(name) for name in depths]
+
+
+def share_outside(files: PictureSplit, numbers: Numbers, preprocessing: Preprocessing) -> float:
+    """Return the share of a picture's area that the network is not shown, the median over some pictures."""
+    if preprocessing.fit != "crop":
+        return 0.0
+    shares = []
+    for number in numbers.tolist():
+        # Opening reads no pixels. HEIC pictures, which Pillow alone does not know, are left out.
+        with suppress(UnidentifiedImageError), files.open(number) as file, Image.open(file) as picture:
+            short, long = sorted(picture.size)
+            shares.append(1 - (preprocessing.crop / preprocessing.resize) ** 2 * short / long)
+    return float(np.median(shares)) if shares else 0.0
 
 
 @dataclass(frozen=True)

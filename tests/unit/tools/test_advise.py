@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from stages.files.card import Preprocessing
 from stages.program.params import GradientDescent, LbfgsHead, load_params
 from tests.conftest import ROOT
-from tools.advise import costs, probes, situation, suspects
+from tools.advise import costs, looking, probes, situation, suspects
 from tools.advise.probes import Probe
 from tools.advise.situation import Candidate
+
+if TYPE_CHECKING:
+    from stages.files.picture_split import PictureSplit
 
 Float = NDArray[np.float32]
 
@@ -42,6 +48,21 @@ def test_a_probe_says_what_a_head_is_worth_and_how_sure_that_is() -> None:
     perfect = probes.probe("perfect", [table], labels, 0)
     assert perfect.accuracy == 1
     assert 0 < perfect.accuracy_error < 0.01
+
+
+def test_how_much_of_a_picture_is_not_seen(tmp_path: Path) -> None:
+    for name, size in (("a", (300, 300)), ("b", (200, 400)), ("c", (900, 300))):
+        Image.new("L", size).save(tmp_path / f"{name}.png")
+
+    class Files:
+        def open(self, number: int) -> BinaryIO:
+            return (tmp_path / f"{'abc'[number]}.png").open("rb")
+
+    crop = Preprocessing(256, 224, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    files = cast("PictureSplit", Files())
+    assert looking.share_outside(files, np.arange(3), crop) == pytest.approx(1 - (224 / 256) ** 2 / 2)
+    assert looking.share_outside(files, np.arange(1), crop) == pytest.approx(1 - (224 / 256) ** 2)
+    assert looking.share_outside(files, np.arange(3), crop.fitted("squash")) == 0
 
 
 def made_probe(name: str, losses: Float) -> Probe:
