@@ -33,6 +33,7 @@ pytest_add_cli_args = ["-n0", "-p", "no:cacheprovider", "--deselect", "tests/uni
 pytest_add_cli_args_test_selection = {tests}
 process_isolation = "forkserver"
 timeout_multiplier = 5.0
+timeout_constant = 10.0
 use_setproctitle = false
 """
 GENERATE = """if True:

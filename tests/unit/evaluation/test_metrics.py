@@ -69,3 +69,12 @@ def test_probabilities_that_are_drawn_from_are_calibrated() -> None:
     assert ours.metrics(labels, probabilities**3 / (probabilities**3).sum(1, keepdims=True), names)[
         "calibration_error"
     ] > 0.1  # fmt: skip
+
+
+def test_a_class_without_test_pictures_counts_in_the_mean() -> None:
+    random = np.random.default_rng(0)
+    probabilities, labels = random.dirichlet(np.ones(4), size=60), random.integers(3, size=60)
+    expected = metrics.f1_score(
+        labels, probabilities.argmax(axis=1), labels=range(4), average="macro", zero_division=0.0
+    )
+    assert ours.metrics(labels, probabilities, [*"abcd"])["macro_f1"] == pytest.approx(expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from safetensors.numpy import load_file
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from sklearn.utils.class_weight import compute_sample_weight
 
 from stages import evaluate, train
 from stages.files.card import Card
+from stages.files.checkpoint import Checkpoint
 from stages.files.predictions import read_predictions
 from stages.files.stored_split import StoredSplit
 from stages.model import chain
@@ -30,6 +33,7 @@ from stages.training.cross_validation import cross_validate
 from stages.training.design import Problem
 from stages.training.folds import folds, hold_out
 from stages.training.linear import fit_head
+from tests.conftest import contents
 from tests.small_run import ONCE, encode, run, write_params
 from tests.tiny_network import tiny  # noqa: F401
 
@@ -110,7 +114,7 @@ def test_the_head_that_is_saved_has_the_weight_decay_and_the_emphasis_that_were_
     assert metrics()["holdout"] == pytest.approx({"loss": scores[best][2], "accuracy": scores[best][3]}, abs=1e-5)
 
     # The saved head is that of all the pictures with this weight decay, and not with another of those tried.
-    logits = evaluate.compute_logits(load_params(), card, brute.val, Ranks())
+    logits = np.concatenate([*evaluate.compute_logits(load_params(), card, brute.val, Ranks())])
     probabilities = np.exp(log_softmax(logits, axis=1))
     apart = {
         weight_decay: np.abs(brute.fitted(weight_decay, np.arange(len(labels))).predict_proba(brute.val_rows)
@@ -196,3 +200,44 @@ def test_the_network_that_is_saved_is_that_of_the_best_epoch(drawn_images: Path,
     assert train_anew(best, seed)["chosen"]["epoch"] == best
     again = load_file("data/model/model.safetensors")
     assert all(np.array_equal(saved[name], again[name]) for name in saved)
+
+
+def test_epochs_are_compared_with_classes_weighed_as_in_training(drawn_images: Path, tiny: str) -> None:  # noqa: F811
+    for number in range(5):
+        Path(f"data/images/train/more/{number}.png").unlink()
+    card = run("scratch", {**CONSTANT, "epochs": 2, "class_weight": "balanced", "holdout": 0.4}, tiny)
+    logits, labels = of_whole_network(card, "train")
+    _, held_out = hold_out(labels, 0.4, 0)
+    weights = compute_sample_weight("balanced", labels)[held_out]
+    probabilities = np.exp(log_softmax(logits[held_out], axis=1))
+    plain, weighed = (log_loss(labels[held_out], probabilities, sample_weight=one) for one in (None, weights))
+    assert abs(plain - weighed) > 0.001
+    assert min(loss for (loss,) in table("holdout/loss")) == pytest.approx(weighed, abs=1e-4)
+    assert metrics()["holdout"]["loss"] == pytest.approx(plain, abs=1e-4), "what is said is of pictures"
+
+
+def test_a_training_that_was_interrupted_ends_with_the_same_bytes(
+    drawn_images: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]  # noqa: F811
+) -> None:  # fmt: skip
+    card = run("finetune", {**ONCE, "epochs": 4, "learning_rate": 0.01}, tiny)
+    before = contents(drawn_images, "data/model", "metrics/train")
+    for name in ("data/model", "metrics/train"):
+        shutil.rmtree(name)
+    written = []
+
+    class Interrupted(Checkpoint):
+        def write(self, state: Mapping[str, Any]) -> None:
+            super().write(state)
+            written.append(state)
+            if len(written) == 2:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "Checkpoint", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train.main()
+    capsys.readouterr()
+    train.main()
+    assert "resuming after epoch 2 of 4" in capsys.readouterr().out
+    assert contents(drawn_images, "data/model", "metrics/train") == before
+    assert card == Card.read(Path("data/model"))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
+from sklearn.utils.class_weight import compute_class_weight
 
 from stages.program.errors import InputError
 from stages.training import design
@@ -92,6 +93,13 @@ def test_a_feature_that_never_changes_changes_nothing(loss: str, constant: float
     alone, _ = fit_head(Problem([inputs], labels, loss, standardise=True), 0.1)
     beside, _ = fit_head(Problem([more], labels, loss, standardise=True), 0.1)
     np.testing.assert_allclose(beside.logits(more[:, 0]), alone.logits(inputs[:, 0]), atol=0.02)
+
+
+def test_class_weights_are_scikit_learns() -> None:
+    labels = np.repeat([0, 1, 2], [17, 5, 40])
+    for class_weight in ("balanced", None):
+        expected = compute_class_weight(class_weight, classes=np.arange(3), y=labels)
+        np.testing.assert_allclose(design.class_weights(labels, class_weight), expected)
 
 
 def test_features_that_are_no_numbers_get_a_sentence() -> None:
