@@ -118,7 +118,7 @@ def _licence(card: Card) -> str:
 
     if card.init != "pretrained":
         return "none: they were drawn at random"
-    unknown = "not known: these are no published weights of this network"
+    unknown = "not known: the file is none that a publisher of this network names"
     try:
         entry = published(card.architecture).get(card.weights or "")
     except InputError as error:
