@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from benchmarks.growth import repeat
 from stages.files.card import Card
 from stages.files.picture_split import PictureSplit
+from stages.pictures.decoder_processes import Decoders, Ring
 from stages.pictures.decoding import decode_batches
 from stages.program.threads import cores
 from tools.sample.drawing import draw
@@ -181,7 +182,15 @@ class Machine:
 
     def check(self) -> None:
         """Make every check."""
-        for part in (self.float32, self.bfloat16, self.finetune, self.partial, self.several_processes, self.rates):
+        for part in (
+            self.float32,
+            self.bfloat16,
+            self.finetune,
+            self.partial,
+            self.pinning,
+            self.several_processes,
+            self.rates,
+        ):
             self.checks.part(part.__name__, part)
 
     def float32(self) -> None:
@@ -243,6 +252,18 @@ class Machine:
         place.run("stages.features", "stages.train", "stages.evaluate", "stages.explain")
         self.checks.note("partial, bfloat16, balanced", True, "ran to its end")
 
+    def pinning(self) -> None:
+        """The device copies by itself from the memory that decoders write to."""
+        from stages.model.devices import choose_device, pinned, send
+
+        device = choose_device(self.device)
+        ring = Ring(None, 1, 512, 64)
+        ring.squares[:] = 7
+        with pinned(ring.squares, device):
+            held = device.type != "cuda" or torch.from_numpy(ring.squares).is_pinned()
+            same = bool((send(ring.squares, device) == 7).all())
+        self.checks.note("shared memory is pinned", held and same, f"{ring.squares.nbytes >> 20} MiB")
+
     def several_processes(self) -> None:
         """Several processes, one for each GPU, store what one does."""
         n = 2 if self.device == "cpu" else torch.cuda.device_count()
@@ -258,23 +279,32 @@ class Machine:
         place = Place(self.work / "many", self.device, "auto", data__path=str(self.work / "repeated"))
         place.run("stages.download", "stages.unzip", "stages.weights")
         found = re.findall(r"train: .* computed, (\d+) pictures a second", place.run("stages.features"))
-        note = self.checks.note
+        note, same = self.checks.note, list[str]()
         note("features, pictures a second", bool(found), ", ".join(found))
-        note("decoding on all cores, pictures a second", True, round(decoding_rate(place.folder)))
+        for processes in (False, True):
+            rate, squares = decoding_rate(place.folder, processes=processes)
+            how = "processes" if processes else "threads"
+            note(f"decoding on all cores, {how}, pictures a second", True, round(rate))
+            same.append(squares)
+        note("processes decode the same bytes as threads", same[0] == same[1], same[0][:12])
         for batch in (64, 256) if self.device != "cpu" else (8,):
             rate = round(bare_network(self.device, batch))
             note(f"the bare network, batches of {batch}, pictures a second", True, rate)
 
 
-def decoding_rate(folder: Path) -> float:
-    """Return how many pictures a second all cores decode."""
+def decoding_rate(folder: Path, *, processes: bool) -> tuple[float, str]:
+    """Return how many pictures a second all cores decode, and the hash of some of the squares' pixels."""
     preprocessing = Card.read(folder / "data/weights").preprocessing
     pictures = PictureSplit(folder / "data/images/train")
-    n = min(len(pictures), 300 * cores())
-    started = time.perf_counter()
-    for _ in decode_batches(pictures.open, np.arange(n), preprocessing, 8):
-        pass
-    return n / (time.perf_counter() - started)
+    numbers, digest, started = np.arange(len(pictures)), hashlib.sha256(), time.perf_counter()
+    batches = (
+        iter(Decoders([(pictures, numbers)], preprocessing, 256, cores()))
+        if processes
+        else decode_batches(pictures.open, numbers, preprocessing, 256)
+    )
+    for squares in batches:
+        digest.update(squares[:, ::16, ::16].tobytes())
+    return len(numbers) / (time.perf_counter() - started), digest.hexdigest()
 
 
 def bare_network(name: str, batch: int, seconds: float = 2.0) -> float:
