@@ -83,14 +83,15 @@ of features that were multiplied, 51 MiB of 10,000, 56 of 100,000 and 77 of 1,00
 Not measured: none was at hand. `make gpu-check` (benchmarks/gpu_check.py) makes the table that belongs here; it has
 checked itself on the CPU.
 
-What can be said without one: `features` makes no more pictures a second than the least of these. Seconds of the
-processor were counted (`python -m benchmarks.dispatch`, twice, on 2 cores of an Intel Xeon that had other work: a
-decoder alone on a core takes 2.1 ms), for 16 cores, ResNet-18, and the photographs:
+What can be said without one: `features` makes no more pictures a second than the least of these, for 16 cores,
+ResNet-18 and the photographs. Seconds of the processor were counted (`python -m benchmarks.dispatch`, twice, on 2 cores
+of an Intel Xeon whose other work makes all of them longer). Of the lock's time for a picture, 0.04 ms are to take it
+from the decoders, 0.01 (at 4 views 0.05 to 0.07) to tell the device what to do, and 0.01 (0.04 to 0.05) to write.
 
 | | 1 view | 4 views | |
 |---|---|---|---|
 | decoding | 5,250/s | 5,250/s | 16 cores / 3.05 ms; in processes, so that no lock is shared |
-| Python's lock | 15,600/s | 6,000/s | a picture's part of a batch: 0.04 ms to take it from the decoders, 0.01 (0.07) to tell the device, 0.01 (0.05) to write |
+| Python's lock | 15,600/s | 6,000/s | the lesser of the two times; the other 16,300/s and 7,500/s |
 | copies | 61,000/s | 61,000/s | 197 KB a picture, at the 12 GB/s of PCIe 3.0 x16 |
 | the disk | | | 118 KB a picture: 5,250/s are 620 MB/s |
 | the network | | | the card's; `make gpu-check` measures it |
