@@ -99,8 +99,8 @@ from the decoders, 0.01 (at 4 views 0.05 to 0.07) to tell the device what to do,
 The lock's row is what it is if the two threads that feed the device and write do nothing without it, and leaves out the
 driver's part of a launch. When threads decoded, the lock was 0.3 to 0.4 ms a picture for each of them, and a simulated
 machine of 16 cores with a device that took no time gave 1,337/s at one view and 617/s at four. On a CPU threads stay:
-873 photographs in turns, six times, took processes 1.09 to 1.35 times as long, of which most is starting them. The
-draws of a batch of 256 take 2.6 us a picture and view at once, and took 22 one by one, with the same numbers.
+885 photographs in turns, six times, took two processes 1.10 to 1.35 times as long as two threads, their start included.
+The draws of a batch of 256 take 2.6 us a picture and view at once, and took 22 one by one, with the same numbers.
 
 ## Against what was aimed at
 
