@@ -11,7 +11,10 @@ import torch
 from stages.model import catalogue, chain
 from stages.model.families.timm_models import CUTS
 from stages.program.errors import InputError
+from tests.conftest import SOAK, takes_long
 from tests.networks import SMALLEST, TIMM, check_exports, check_is_its_chain, check_trains_and_is_saved
+
+pytestmark = takes_long
 
 
 @pytest.mark.parametrize("name", [name for name in catalogue.NAMES if name not in SMALLEST])
@@ -31,7 +34,9 @@ def test_a_network_is_trained_above_a_cut_and_saved(name: str, tmp_path: Path) -
 
 
 def timm_names() -> list[str]:
-    """timm's networks of a class that is cut, and of each other of its modules the first ones."""
+    """All networks of timm, where they are to be tried: to list them takes seconds."""
+    if not SOAK:
+        return []
     try:
         import timm
         from timm.models import list_modules

@@ -12,12 +12,13 @@ import yaml
 from stages import features, train, weights
 from stages.files.card import Card
 from stages.program.params import load_params
-from tests.conftest import ROOT, draw_images, index_images
+from tests.conftest import ROOT, draw_images, index_images, takes_long
 from tests.system.test_transformers import NAME, check_what_follows
 
 STRATEGIES = load_params(ROOT / "params.yaml").strategies
 
 
+@takes_long
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy(strategy: str, precision: str, in_tmp_path: Path) -> None:

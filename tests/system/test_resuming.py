@@ -70,7 +70,7 @@ def stopped(checkout: Checkout, after: int, number: int, *command: str) -> str:
 def trained(checkout: Checkout) -> Mapping[str, bytes]:
     folders = [checkout.folder / "data/model", checkout.folder / "metrics/train"]
     files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
-    assert len(files) == 9, "network and card; metrics, five curves of epochs and that of weight decays"
+    assert len(files) == 10, "network, card and familiarity; metrics, five curves of epochs and that of weight decays"
     return {str(path.relative_to(checkout.folder)): path.read_bytes() for path in files}
 
 

@@ -162,6 +162,7 @@ TABLE: dict[str, Row] = {
     "backbone.sha256": Row("weights", "0" * 64, "but 0000", {"backbone.weights": "weights.safetensors"}),
     "backbone.fit": Row("weights", "squash", {"preprocessing"}, says=lambda before, after: (
         before["preprocessing"].fit, after["preprocessing"].fit) == ("crop", "squash")),
+    "backbone.size": Row("weights", 40, {"preprocessing"}, says=lambda _, after: after["preprocessing"].crop == 40),
     "features.seed": Row("features", 1, {"views"}),
     "features.views.count": Row("features", 4, {"views"}, says=lambda before, after: [
         len(views[0]) for views in after["views"]] == [3] * 3 and before["views"] == [
