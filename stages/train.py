@@ -72,7 +72,8 @@ def main() -> None:
             trained, card = train_layers(params, strategy, features, card, ranks=ranks, live=live)
         if ranks.rank:
             return
-    with replacing(Path("data/model")) as folder:
+    # What took seconds is not waited for until it is on the disk, which can take as long.
+    with replacing(Path("data/model"), durable=isinstance(strategy, GradientDescent)) as folder:
         folder.mkdir()
         tensors = {name: trained.tensors[name] for name in card.tensors_in_layers(trained.tensors)}
         (folder / "model.safetensors").write_bytes(save(tensors))

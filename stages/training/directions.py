@@ -14,6 +14,7 @@ from stages.training.linear_head import Float
 DIRECTIONS = 192  # at most
 OVERSAMPLED = 16  # more than these, in the random projection
 ROWS = 2048  # pictures at a time
+FEW = 512  # pictures, of which all inner products are computed sooner than a random projection
 Double = NDArray[np.float64]
 
 
@@ -36,7 +37,7 @@ class Directions:
         """Return the directions of the plain views in tables of (pictures, views, features).
 
         By a random projection and two power iterations (Halko et al. 2011, doi:10.1137/090771806, algorithm 4.4), so
-        that the tables are read a few times, a piece at a time.
+        that the tables are read a few times, a piece at a time; of few pictures by all their inner products.
         """
         n, d = len(tables[0]), sum(table.shape[2] for table in tables)
         means, scales = [], []
@@ -48,6 +49,12 @@ class Directions:
             means.append(mean)
             scales.append(np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1)), 0))
         k = min(DIRECTIONS, n - 1, d)
+        if n <= FEW:
+            (rows,) = cls(means, scales, np.zeros((d, 0), np.float32)).standardised(tables)
+            values, vectors = np.linalg.eigh(rows.astype(np.float64) @ rows.T)
+            largest = values[::-1][:k]
+            k = max(1, int((largest > 1e-7 * largest[0]).sum()))  # fewer than k differ where pictures are copies
+            return cls(means, scales, rows.T @ (vectors[:, ::-1][:, :k] / np.sqrt(largest[:k])).astype(np.float32))
         basis = np.random.default_rng(seed).standard_normal((d, min(k + OVERSAMPLED, n, d))).astype(np.float32)
         for _ in range(3):
             product = np.zeros(basis.shape)
