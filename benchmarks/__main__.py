@@ -161,7 +161,7 @@ class Bench:
         self.weights = Path(str(params.get("backbone.weights", self.ours.folder / "data/raw/weights")))
         self.start = folder / "weights.safetensors"
         self.start.write_bytes((self.ours.folder / "data/weights/weights.safetensors").read_bytes())
-        self.weights_are = f"{Path(card['weights']).name}, sha256 {card['sha256']}"
+        self.weights_are = f"{card['architecture']}, sha256 {card['sha256']}"
 
     def note(self, what: str, figure: float) -> None:
         """Keep a figure, and show it."""
