@@ -15,6 +15,7 @@ import yaml
 from tests.conftest import ROOT, STAGES
 
 PROGRAM = ROOT / "stages/program"
+CHEAP = ("unzip", "evaluate", "explain")  # stages that may list a room of which they need a part
 
 
 def file_of(module: str) -> Path | None:
@@ -69,8 +70,13 @@ def imports(stage: str) -> set[str]:
 def test_a_stage_depends_on_the_modules_it_imports(stage: str) -> None:
     pipeline: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     assert {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"} == {*pipeline}
-    listed = {path for path in pipeline[stage]["deps"] if path.startswith("stages/")}
-    assert {file for path in listed for file in files_in(ROOT / path)} == imports(stage)
+    needed = imports(stage)
+    for path in pipeline[stage]["deps"]:
+        if path.startswith("stages/"):
+            listed = {*files_in(ROOT / path)}
+            assert needed & listed if stage in CHEAP else needed >= listed, path
+            needed -= listed
+    assert not needed
 
 
 @pytest.mark.parametrize("stage", ["download", "unzip", "features", "train", "evaluate"])
