@@ -1,7 +1,7 @@
 """Small faults planted in the code one by one (mutmut): which of them do the unit tests notice?
 
 Run it as `make mutants ROOM=training EVERY=10`: of every tenth fault, drawn by its name, say how many were noticed, and
-show those that were not. All is done in a copy of the checkout, build/mutants.
+show those that were not. All is done in copies of the checkout, one for each room, in build/mutants.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections import Counter
 from tests.conftest import ROOT, STAGES
 
 ROOMS = ("dataset", "pictures", "model", "training", "evaluation", "stages")
-COPY = ROOT / "build/mutants"
+COPIES = ROOT / "build/mutants"
 END_TO_END = ("test_every_param.py", "test_train.py")  # asked, too: all stages with a network of milliseconds
 # Only what is computed: sentences, and what is printed, are judged by reading. Unfinished loops are ended by a limit of
 # CPU time. PyTorch is imported once, in a process that each fault's is forked from. The code is full of faults that are
@@ -29,7 +29,9 @@ source_paths = ["stages"]
 only_mutate = {files}
 do_not_mutate_patterns = ['raise \\w*Error\\(', 'print\\(', 'warn\\(']
 also_copy = {copied}
-pytest_add_cli_args = ["-n0", "-p", "no:cacheprovider", "--deselect", "tests/unit/stages/test_dependencies.py"]
+pytest_add_cli_args = [
+    "-n0", "-p", "no:cacheprovider", "-p", "tests.quick_first", "--deselect", "tests/unit/stages/test_dependencies.py",
+]
 pytest_add_cli_args_test_selection = {tests}
 process_isolation = "forkserver"
 timeout_multiplier = 5.0
@@ -56,16 +58,16 @@ def main() -> None:
     lines = []
     for room in options.rooms or ROOMS:
         copy_checkout(room, again=options.again)
-        run(sys.executable, "-c", GENERATE)
+        run(room, sys.executable, "-c", GENERATE)
         names = sampled(verdicts(room), options.every, options.module)
         untried = [name for name in names if verdicts(room)[name] in {None, *MISSED}]
         if untried:
-            run("mutmut", "run", "--max-children", "2", *untried)
+            run(room, "mutmut", "run", "--max-children", "2", *untried)
         found = verdicts(room)
         counts = Counter((NOTICED | MISSED).get(found[name] or 0, "noticed") for name in names)
         for name in names:
             if found[name] in MISSED:
-                run("mutmut", "show", name)
+                run(room, "mutmut", "show", name)
         noticed = counts["noticed"] + counts["too long"]
         lines.append(
             f"{room}: {noticed} of {len(names)} noticed ({noticed / max(len(names), 1):.1%}); "
@@ -77,33 +79,34 @@ def main() -> None:
 
 def copy_checkout(room: str, *, again: bool) -> None:
     """Copy the checkout's files to a folder of the room, with the settings of mutmut."""
+    copy = COPIES / room
     if not again:
-        shutil.rmtree(COPY, ignore_errors=True)
+        shutil.rmtree(copy, ignore_errors=True)
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, check=True, capture_output=True, text=True,
     )  # fmt: skip
     names = [name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
     for name in names:
-        (COPY / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, COPY / name)
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, copy / name)
     files = [f"stages/{stage}.py" for stage in STAGES] if room == "stages" else [f"stages/{room}/*"]
     beside = {"dataset": ("test_unzip.py",), "stages": ("",)}.get(room, END_TO_END)
     tests = [*([] if room == "stages" else [f"tests/unit/{room}"]), *(f"tests/unit/stages/{name}" for name in beside)]
     copied = sorted({name.partition("/")[0] for name in names} - {"stages", "pyproject.toml"})
-    with (COPY / "pyproject.toml").open("a", encoding="utf-8") as file:
+    with (copy / "pyproject.toml").open("a", encoding="utf-8") as file:
         file.write(CONFIG.format(files=json.dumps(files), tests=json.dumps(tests), copied=json.dumps(copied)))
 
 
-def run(*command: str) -> None:
-    """Run a command in the copy, which imports nothing from the checkout itself."""
+def run(room: str, *command: str) -> None:
+    """Run a command in a room's copy, which imports nothing from the checkout itself."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(command, cwd=COPY, env=environment, check=True)
+    subprocess.run(command, cwd=COPIES / room, env=environment, check=True)
 
 
 def verdicts(room: str) -> dict[str, int | None]:
     """Return what came of each fault of a room, by its name: an exit status of pytest, or None."""
-    folder = COPY / "mutants/stages"
+    folder = COPIES / room / "mutants/stages"
     metas = folder.glob("*.py.meta") if room == "stages" else (folder / room).rglob("*.py.meta")
     found: dict[str, int | None] = {}
     for meta in sorted(metas):

@@ -48,14 +48,14 @@ class Directions:
             varies = variance > (1e-6 * mean) ** 2
             means.append(mean)
             scales.append(np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1)), 0))
-        k = min(DIRECTIONS, n - 1, d)
+        k = min(DIRECTIONS, n - 1)
         if n <= FEW:
             (rows,) = cls(means, scales, np.zeros((d, 0), np.float32)).standardised(tables)
             values, vectors = np.linalg.eigh(rows.astype(np.float64) @ rows.T)
             largest = values[::-1][:k]
             k = max(1, int((largest > 1e-7 * largest[0]).sum()))  # fewer than k differ where pictures are copies
             return cls(means, scales, rows.T @ (vectors[:, ::-1][:, :k] / np.sqrt(largest[:k])).astype(np.float32))
-        basis = np.random.default_rng(seed).standard_normal((d, min(k + OVERSAMPLED, n, d))).astype(np.float32)
+        basis = np.random.default_rng(seed).standard_normal((d, min(k + OVERSAMPLED, d))).astype(np.float32)
         for _ in range(3):
             product = np.zeros(basis.shape)
             for rows in cls(means, scales, basis).standardised(tables):

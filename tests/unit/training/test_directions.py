@@ -16,6 +16,7 @@ def test_directions_are_those_of_a_singular_value_decomposition(n: int) -> None:
     tables = [rows[:, np.newaxis, :15], rows[:, np.newaxis, 15:], np.full((n, 1, 2), 3, np.float32)]
     directions = Directions.of(tables)
     found = directions.coordinates(tables, np.arange(n))
+    assert directions.basis.dtype == found.dtype == np.float32
     some = np.array([0, n - 2 if n < 2048 else 2047, n - 1])
     np.testing.assert_allclose(directions.coordinates(tables, some), found[some], rtol=1e-5, atol=1e-5)
     plain = rows.astype(np.float64)

@@ -70,6 +70,10 @@ def test_where_one_split_is_held_out_what_was_trained_on_is_the_measure() -> Non
     assert 0.02 <= shares.min() <= 0.05
     assert shares.max() == 1
     assert shares.mean() == pytest.approx(0.52, abs=0.03)
+    assert known.reference[2, 0] == 1, "of the least familiar: ranks count from 1"
+    # A picture like a held-out one is as familiar: that one, it itself and all that are less so are counted.
+    less = np.array([(shares <= share).sum() for share in shares])
+    assert ((shares * 101 - 1 >= 1) & (shares * 101 >= less)).all()
     whitened = (rows[:300] - known.mean) @ known.projection
     within = whitened - known.centres[labels[:300]]
     assert within.var(axis=0).mean() == pytest.approx(1, abs=0.1)

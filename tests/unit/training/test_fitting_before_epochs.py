@@ -17,7 +17,15 @@ from stages.training.batch_norm import BATCH, adapt, training_mode
 from stages.training.batches import Batches, predict
 from stages.training.cross_validation import cross_validate
 from stages.training.design import Problem
-from stages.training.fitted_head import WEIGHT_DECAYS, fit_start, fold, linear_of, norm_of, normalised
+from stages.training.fitted_head import (
+    WEIGHT_DECAYS,
+    choose_weight_decay,
+    fit_start,
+    fold,
+    linear_of,
+    norm_of,
+    normalised,
+)
 from stages.training.linear import fit_head
 
 N = 96
@@ -107,3 +115,5 @@ def test_a_class_of_one_picture_is_no_obstacle() -> None:
     trained = normalised(network())
     fit_start(trained, given, pictures, STRATEGY)
     assert torch.isfinite(predict(trained, given, pictures)).all()
+    few = Problem([np.zeros((len(pictures), 1, 2), np.float32)], labels[pictures])
+    assert choose_weight_decay(few) == np.median(WEIGHT_DECAYS)

@@ -161,6 +161,26 @@ def test_more_features_than_pictures() -> None:
     # One weight a class instead of one for both: half the penalty, so twice the weight decay is the same problem.
     halved = LogisticRegression(C=2 / (0.1 * 40), tol=1e-10, max_iter=50000).fit(rows, labels)
     np.testing.assert_allclose(p, halved.predict_proba(rows), atol=0.005)
+    thrice = Problem([np.repeat(inputs, 3, axis=0)], np.repeat(labels, 3))
+    assert len(thrice.design.curvature) == 39, "centred, and what is there more than once spans nothing more"
+    np.testing.assert_allclose(fit_head(thrice, 0.1)[0].logits(inputs[:, 0]), head.logits(inputs[:, 0]), atol=0.005)
+
+
+def test_features_of_very_different_scales_are_fitted_to_the_minimum() -> None:
+    inputs, labels = clouds(views=1)
+    inputs *= np.geomspace(0.01, 100, 16, dtype=np.float32)
+    rows, decay = inputs[:, 0].astype(float), 0.001
+    rows -= rows.mean(axis=0)
+    newton = LogisticRegression(C=1 / (decay * len(rows)), solver="newton-cg", tol=1e-8, max_iter=5000)
+    newton.fit(rows, labels)
+
+    def objective(weight: NDArray[Any], logits: NDArray[Any]) -> float:
+        loss = -log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean()
+        return float(loss + decay / 2 * (weight**2).sum())
+
+    head, _ = fit_head(Problem([inputs], labels), decay)
+    least = objective(newton.coef_, newton.decision_function(rows))
+    assert objective(head.weight, head.logits(inputs[:, 0])) == pytest.approx(least, rel=0.01)
 
 
 def test_emphasis_is_a_scale_from_the_first_table_to_the_last() -> None:
