@@ -53,14 +53,14 @@ def main() -> None:
     parser.add_argument("rooms", nargs="*", choices=[*ROOMS, []], help=f"of {', '.join(ROOMS)}; none: all of them")
     parser.add_argument("--every", type=int, default=10, metavar="K", help="try one of K faults (10); 1: all")
     parser.add_argument("--module", default="", help="of the room, the modules with this in their name")
-    parser.add_argument("--again", action="store_true", help="keep what was noticed; try what was missed once more")
+    parser.add_argument("--again", action="store_true", help="try once more what was not noticed in time")
     options = parser.parse_args()
     lines = []
     for room in options.rooms or ROOMS:
         copy_checkout(room, again=options.again)
         run(room, sys.executable, "-c", GENERATE)
         names = sampled(verdicts(room), options.every, options.module)
-        untried = [name for name in names if verdicts(room)[name] in {None, *MISSED}]
+        untried = [name for name in names if NOTICED.get(verdicts(room)[name] or 0) != "noticed"]
         if untried:
             run(room, "mutmut", "run", "--max-children", "2", *untried)
         found = verdicts(room)

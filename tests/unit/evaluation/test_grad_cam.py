@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.evaluation.grad_cam import explained_layer, grad_cam, pixels
+from stages.evaluation.grad_cam import explained_layer, grad_cam, pixels, tinted
 from stages.files.card import Card, Preprocessing
 from stages.model import catalogue, chain
 from stages.pictures.views import evaluation_view
@@ -99,3 +99,14 @@ def test_what_the_network_gets_is_shown_as_it_was() -> None:
     square = np.random.default_rng(0).integers(0, 256, size=(32, 32, 3), dtype=np.uint8)
     view = evaluation_view(torch.from_numpy(square.copy())[None], PREPROCESSING)
     assert np.array_equal(pixels(view[0], PREPROCESSING), square[4:28, 4:28])
+    assert [np.unique(pixels(view[0] * 0 + far, PREPROCESSING)).tolist() for far in (-5, 5)] == [[0], [255]]
+
+
+def test_what_counts_is_orange_and_the_rest_is_grey() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, size=(8, 9, 3), dtype=np.uint8)
+    heat = np.tile(np.array([0, 0.5, 1], np.float32), (8, 3))
+    found, grey = tinted(picture, heat).astype(float), picture.mean(axis=2)
+    for column, share in zip(range(9), [0, 0.35, 0.7] * 3, strict=True):
+        for channel, orange in enumerate((255, 120, 0)):
+            expected = (1 - share) * grey[:, column] + share * orange
+            np.testing.assert_allclose(found[:, column, channel], expected, atol=0.51)

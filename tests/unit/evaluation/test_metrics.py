@@ -56,8 +56,9 @@ def test_the_interval_is_scipys(right: int, n: int) -> None:
 
 
 def test_a_probability_on_an_edge_is_in_the_lower_bin() -> None:
-    probabilities = np.array([[0.8, 0.2], [0.8000001, 0.1999999], [1.0, 0.0]])  # 0.8 = 12/15
-    assert [b.n for b in ours.reliability(np.zeros(3, int), probabilities)] == [1, 1, 1]
+    first = np.array([0.8, 0.8000001, 0.93, 0.94, 1.0, np.nextafter(1, 2)])  # 0.8 = 12/15, and sums may round upwards
+    bins = ours.reliability(np.zeros(len(first), int), np.stack([first, 1 - first], axis=1))
+    assert [b.n for b in bins] == [1, 1, 1, 3]
 
 
 def test_probabilities_that_are_drawn_from_are_calibrated() -> None:
