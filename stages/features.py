@@ -47,7 +47,7 @@ def main() -> None:
             splits,
             layers,
             target,
-            RowStore(ROWS / "features", KEPT),
+            RowStore(ROWS / "features", KEPT, [ROWS / "advice"]),  # where networks were compared before one was taken
             key=partial(row_key, params, card, layers, views, seed),
             encoder=partial(pooled_encoder, params, card, layers, views, seed),
             card=card,

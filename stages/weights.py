@@ -28,6 +28,7 @@ from stages.program.running import run
 from stages.program.wording import unquoted
 from stages.sources.fetch import fetch, local_path
 
+FILE = Path("data/raw/weights")
 MAX_GIB = 10  # that a server may send; torchvision's largest weights have 1.3
 RANDOM = re.compile("random(:(?P<seed>[0-9]{1,9}))?")  # of backbone.weights: drawn, not fetched
 LISTED = 5  # parts of a file that are not used
@@ -35,8 +36,25 @@ LISTED = 5  # parts of a file that are not used
 
 def main() -> None:
     """Write data/weights: the backbone's weights without its head, and its card."""
-    params = load_params()
-    block = params.backbone
+    block = load_params().backbone
+    card, state, source = prepare(block)
+    with replacing(Path("data/weights")) as folder:
+        folder.mkdir()
+        write(folder, card, state)
+    print(f"{block.name}: {len(state)} tensors; {', '.join(f'{key} {value}' for key, value in source.items())}")
+
+
+def prepare(block: Backbone, file: Path = FILE) -> tuple[Card, dict[str, torch.Tensor], dict[str, str]]:
+    """Return the card of the network that a block of params names, its tensors below the head, and their origin.
+
+    Args:
+        block: the params.
+        file: where a file of weights is fetched to.
+
+    Raises:
+        InputError: there is no such network, or there are no such weights.
+
+    """
     name = block.name
     drawn = RANDOM.fullmatch(block.weights[0]) if len(block.weights) == 1 else None
     torch.manual_seed(int(drawn["seed"] or 0) if drawn else 0)
@@ -45,7 +63,7 @@ def main() -> None:
     if drawn:
         network, source = build(name, 1, prepared.crop), {"init": drawn[0]}
     else:
-        network, source = pretrained_network(block, native.crop, prepared.crop)
+        network, source = pretrained_network(block, native.crop, prepared.crop, file)
     check_chain(network, name, prepared.crop)
     tensors = network.state_dict()
     state = {key: tensors[key].contiguous() for key in wanted(network, name).stored}
@@ -58,24 +76,27 @@ def main() -> None:
         weights=source.get("weights"),
         depths=all_depths(network, name),
     )
-    with replacing(Path("data/weights")) as folder:
-        folder.mkdir()
-        (folder / "weights.safetensors").write_bytes(save(state))
-        card.write(folder)
-    print(f"{name}: {len(state)} tensors; {', '.join(f'{key} {value}' for key, value in source.items())}")
+    return card, state, source
 
 
-def pretrained_network(block: Backbone, native: int, size: int) -> tuple[nn.Module, dict[str, str]]:
+def write(folder: Path, card: Card, state: dict[str, torch.Tensor]) -> None:
+    """Write a network's tensors and its card into a folder."""
+    (folder / "weights.safetensors").write_bytes(save(state))
+    card.write(folder)
+
+
+def pretrained_network(block: Backbone, native: int, size: int, file: Path = FILE) -> tuple[nn.Module, dict[str, str]]:
     """Return the network with the weights that `backbone.weights` names, for pictures of a size, and their origin.
 
     Args:
         block: the params.
         native: the side of the pictures that the weights were trained on, in pixels; a file may hold those for `size`.
         size: the side of the pictures that the network is to take.
+        file: where a file of weights is fetched to.
 
     """
     networks = [build(block.name, 1, side) for side in dict.fromkeys((native, size))]
-    state, source = pretrained(block, *(wanted(network, block.name) for network in networks))
+    state, source = pretrained(block, *(wanted(network, block.name) for network in networks), file=file)
     network = next(network for network in networks if _fits(state, network))
     network.load_state_dict(state, strict=False)
     return (resized(network, block.name, size) if size != native else network), source
@@ -86,13 +107,16 @@ def _fits(state: dict[str, torch.Tensor], network: nn.Module) -> bool:
     return all(tensors[key].shape == tensor.shape for key, tensor in state.items())
 
 
-def pretrained(block: Backbone, needed: Wanted, *others: Wanted) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def pretrained(
+    block: Backbone, needed: Wanted, *others: Wanted, file: Path = FILE
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Fetch the weights that `backbone.weights` names.
 
     Args:
         block: the params.
         needed: what the network has below its head.
         others: the same of networks for pictures of another size, that will do.
+        file: where it is fetched to; it is kept if its hash is set, for the next strategy that runs this stage.
 
     Returns:
         The tensors that are needed, and their origin: the sha256, and the published name if any.
@@ -110,7 +134,6 @@ def pretrained(block: Backbone, needed: Wanted, *others: Wanted) -> tuple[dict[s
         raise InputError(
             f"backbone.weights is {sources[0]}: no file, no URL and none of {block.name}'s weights ({', '.join(known)})"
         )
-    file = Path("data/raw/weights")  # kept if its hash is set, for the next strategy that runs this stage
     digest, source = sha256_of(file) if sha256 and file.is_file() else "", sources[0]
     if not sha256 or not digest.startswith(sha256):
         digest, source = fetch(sources, file, sha256, param="backbone.weights", gib=MAX_GIB, check=check_weights)

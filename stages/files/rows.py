@@ -16,7 +16,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -299,15 +299,22 @@ class RowWriter:
 
 
 class RowStore:
-    """The folders of rows of one stage, the newest last; so many are kept."""
+    """The folders of rows of one stage, the newest last.
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self._folder, self._keep = folder, keep
+    Args:
+        folder: that they are in.
+        keep: how many are kept.
+        beside: the folders of other stores, whose rows are copied where they fit, and never changed.
+
+    """
+
+    def __init__(self, folder: Path, keep: int, beside: Sequence[Path] = ()) -> None:
+        self._folder, self._keep, self._beside = folder, keep, [RowStore(other, keep) for other in beside]
 
     @property
     def empty(self) -> bool:
         """Whether there is none."""
-        return not self._numbers()
+        return not self._numbers() and all(other.empty for other in self._beside)
 
     def folder(self, number: int) -> Path:
         """Return where the one of this number is."""
@@ -349,8 +356,16 @@ class RowStore:
                 _say_damaged(other, generation.copy_from(other))
                 if other.key == key and not other.complete:
                     _remove(other.folder)  # what it has of these pictures is here
+        for store in self._beside:
+            store.give(generation)
         self._prune(generation)
         return generation
+
+    def give(self, generation: Generation) -> None:
+        """Copy rows to a generation of another store, the newest first; what cannot be read is passed over."""
+        for number in reversed(self._numbers()):
+            with suppress(InputError, OSError):
+                generation.copy_from(Generation.read(self.folder(number)))
 
     def end(self, generation: Generation, target: Path) -> None:
         """Give a generation's arrays to the stage's output, and keep it and the newest others."""

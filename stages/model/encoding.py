@@ -187,11 +187,13 @@ def pixel_encoder() -> Encoder:
     return Encoder(lambda squares, _contents, _views: lambda: [squares[:, np.newaxis]], batch=BATCH, threads=1)
 
 
-def pooled_encoder(params: Params, card: Card, layers: Sequence[str], augment: Augment, seed: int) -> Encoder:
+def pooled_encoder(
+    params: Params, card: Card, layers: Sequence[str], augment: Augment, seed: int, *, weights: Path = WEIGHTS
+) -> Encoder:
     """Return the encoder that pools the outputs of all these layers, float32 (pictures, views, features) each."""
     from stages.model.chain import pooled_depths, restore_backbone
 
-    depths = pooled_depths(restore_backbone(card, WEIGHTS), card, layers)
+    depths = pooled_depths(restore_backbone(card, weights), card, layers)
     return _network_encoder(params, card, depths, depths.outputs, augment=augment, seed=seed)
 
 

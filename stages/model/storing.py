@@ -6,9 +6,10 @@ import errno
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from stages.files.card import Card
 from stages.files.hashing import code_of, sha256_of
+from stages.files.picture_list import Contents
 from stages.files.picture_split import PictureSplit
 from stages.files.rows import Generation, Part, RowKey, RowStore
 from stages.files.stored_split import write_list
@@ -34,12 +36,28 @@ class Split:
         pictures: where they lie.
         labels: int64 (pictures,).
         n_views: how many views of each are stored, the plain one first.
+        chosen: which of the pictures, by their numbers, int64 (pictures,) in ascending order; None: all.
 
     """
 
     pictures: PictureSplit
     labels: NDArray[np.int64]
     n_views: int
+    chosen: NDArray[np.int64] | None = None
+
+    @cached_property
+    def contents(self) -> Contents:
+        """The sha256 of each picture."""
+        return self.pictures.contents if self.chosen is None else self.pictures.contents[self.chosen]
+
+    @property
+    def names(self) -> Iterable[str]:
+        """The name of each picture."""
+        return self.pictures.names if self.chosen is None else (self.pictures.names[number] for number in self.chosen)
+
+    def numbers(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the numbers of the pictures that are stored in some rows."""
+        return rows if self.chosen is None else self.chosen[rows]
 
 
 @dataclass(frozen=True)
@@ -52,7 +70,14 @@ class Job:
 
 
 def row_key(
-    params: Params, card: Card, layers: Sequence[str], augment: Augment | None, seed: int, *, network: bool = True
+    params: Params,
+    card: Card,
+    layers: Sequence[str],
+    augment: Augment | None,
+    seed: int,
+    *,
+    weights: Path = WEIGHTS,
+    network: bool = True,
 ) -> RowKey:
     """Return what rows depend on, but for the picture: weights, network, arithmetic, preprocessing, code and machine.
 
@@ -62,6 +87,7 @@ def row_key(
         layers: whose outputs are stored.
         augment: of views but the plain one.
         seed: of these.
+        weights: the network's file.
         network: whether they are a network's outputs, and not pixels.
 
     """
@@ -74,7 +100,7 @@ def row_key(
         plain |= {
             "architecture": card.architecture,
             "chain": card.layers,
-            "weights": sha256_of(WEIGHTS),
+            "weights": sha256_of(weights),
             "bfloat16": uses_bfloat16(device, params.precision),
             "machine": machine_name(device),
         }
@@ -116,17 +142,17 @@ def store(
         device: as in params.yaml.
 
     """
-    parts = {name: Part(split.pictures.contents, split.n_views) for name, split in splits.items()}
+    parts = {name: Part(split.contents, split.n_views) for name, split in splits.items()}
     generation, missing = _begin(rows, arrays, parts, key, ranks)
     with _room(rows, generation, ranks):
         jobs = [job for name, split in splits.items() for job in _jobs(name, split, missing[name])]
-        shares = [(splits[job.split].pictures, job.rows) for job in jobs]
+        shares = [(splits[job.split].pictures, splits[job.split].numbers(job.rows)) for job in jobs]
         decoded = decode_shares(shares, card, ranks, device)
         if ranks.rank == 0:
             if generation.key is None:
                 generation.write_key(key())
             for name, split in splits.items():
-                write_list(target / name, split.labels, split.pictures.names, split.pictures.contents)
+                write_list(target / name, split.labels, split.names, split.contents)
         encode = encoder() if jobs else None
         ranks.barrier()
         started = time.perf_counter()
@@ -138,7 +164,7 @@ def store(
                     computed += len(job.rows)
             known = f", {shapes}" if shapes else ""
             rate = f", {computed / (time.perf_counter() - started):.0f} pictures a second" if computed else ""
-            print(f"{name}: {len(split.pictures)} pictures, {split.n_views} views{known}; {computed} computed{rate}")
+            print(f"{name}: {len(split.labels)} pictures, {split.n_views} views{known}; {computed} computed{rate}")
             started = time.perf_counter()
         ranks.barrier()
         if ranks.rank == 0:
@@ -161,7 +187,7 @@ def _begin(
 
 def _jobs(name: str, split: Split, missing: NDArray[np.bool_]) -> list[Job]:
     """Return a split's missing cells as pictures of which the same views are missing."""
-    table = missing.reshape(len(split.pictures), split.n_views)
+    table = missing.reshape(len(split.labels), split.n_views)
     rows = np.flatnonzero(table.any(axis=1))
     patterns, which = np.unique(table[rows], axis=0, return_inverse=True)
     return [
@@ -172,7 +198,7 @@ def _jobs(name: str, split: Split, missing: NDArray[np.bool_]) -> list[Job]:
 
 def _compute(job: Job, decoded: Decoded, split: Split, generation: Generation, encoder: Encoder, *, rank: int) -> str:
     """Write what an encoder makes of a rank's share of a job; return the shapes of a picture's arrays."""
-    shapes, contents = "", split.pictures.contents[job.rows]
+    shapes, contents = "", split.contents[job.rows]
     with generation.writer(job.split, rank) as writer:
         for first, batch in encode_all(
             decoded, encoder, contents, job.views, what=f"{generation.folder.parent.name} {job.split}"
