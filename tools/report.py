@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import csv
-import json
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -28,6 +26,7 @@ from tools.advise import ADVICE, FOLDER, HEADER, SUSPECTS, state
 from tools.advise import plots as advice_plots
 from tools.confusion import confused, draw_matrix
 from tools.model_card import cell, flatten
+from tools.settings import for_hydra, quote
 from tools.up_to_date import check_up_to_date, dvc, output
 
 ROWS = 2000  # at most, of the table of predictions
@@ -144,20 +143,6 @@ def commands(commit: str, content: Mapping[str, Any]) -> list[str]:
     if path.is_file() or any(files_below(path)):
         lines.insert(1, f"# with these pictures, which are not in the commit: {path}")
     return lines
-
-
-def for_hydra(value: object) -> str:
-    """Return a param's value as `--set-param` takes it; backslashes are escaped before quotation marks only."""
-    if isinstance(value, list):
-        return f"[{','.join(map(for_hydra, value))}]"
-    if isinstance(value, str):
-        return '"' + re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + match[2].replace('"', '\\"'), value) + '"'
-    return json.dumps(value)
-
-
-def quote(text: str) -> str:
-    """Return text quoted for the shell."""
-    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def predictions() -> list[Prediction]:

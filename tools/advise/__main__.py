@@ -1,7 +1,8 @@
 """Say which strategy a set calls for, and which pictures are in the way: `python -m tools.advise`, after `features`.
 
-It is arithmetic on what the stage `features` has stored of the training pictures; no picture goes through the network.
-It writes metrics/advice.json, metrics/suspects.csv and metrics/advice/: two tables to plot, and a sheet of suspects.
+It is arithmetic on what the stage `features` has stored of the training pictures. No picture goes through the network,
+but for the networks that --backbones and --fits compare. It writes metrics/advice.json, metrics/suspects.csv and
+metrics/advice/: two tables to plot, and a sheet of suspects.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from stages.program.running import run
 from stages.program.threads import in_order
 from stages.training import folds
 from stages.training.directions import Directions
-from tools.advise import ADVICE, FOLDER, HEADER, SUSPECTS, probes, situation, state
+from stages.training.folds import Groups
+from tools.advise import ADVICE, FOLDER, HEADER, SUSPECTS, networks, probes, situation, state, suspects
 from tools.advise.candidates import probe_heads, trained_candidates
-from tools.advise.looking import Grey, Pictures, draw, look_for_suspects, share_outside, summary
+from tools.advise.looking import Grey, Pictures, draw, find_copies, groups_of, name_suspects, share_outside, summary
 from tools.advise.probes import Probe
 from tools.advise.situation import Candidate
 
@@ -40,27 +42,41 @@ SHARES = (4, 2, 1)  # of the training pictures, one over these: the learning cur
 
 def main() -> None:
     """Print the advice, and write it."""
-    argparse.ArgumentParser(
-        prog="python -m tools.advise", description=(__doc__ or "").partition("\n\n")[0]
-    ).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m tools.advise", description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument(
+        "--backbones",
+        metavar="NAME,...",
+        help="networks to compare, each by a pass over some hundred training pictures; NAME=WEIGHTS: with weights as "
+        "backbone.weights takes them, on this machine",
+    )
+    parser.add_argument("--fits", metavar="FIT,...", help="what to compare of backbone.fit: crop,squash,pad")
+    arguments = parser.parse_args()
     params = load_params()
     card = Card.read(Path("data/features"))
     train, val = (Pictures.read(split, card) for split in ("train", "val"))
+    asked = []
+    if arguments.backbones is not None or arguments.fits is not None:
+        asked = networks.networks_of(params, arguments.backbones, arguments.fits)
     started = time.perf_counter()
     Thread(target=import_module, args=("stages.model.chain",), daemon=True).start()  # PyTorch, which takes seconds
     chosen = folds.sample(train.labels, MOST, params.seed) if len(train.labels) > MOST else np.arange(len(train.labels))
     directions = Directions.of(train.tables(card.depths), params.seed)
     coordinates = directions.coordinates(train.tables(card.depths), chosen)
     tested = np.unique(np.linspace(0, len(val.labels) - 1, min(MOST, len(val.labels))).astype(np.int64))
-    depths, heads = probe_heads(params, card, train.stored)
-    curve = learning_curve(coordinates, train.labels[chosen], params.seed)
+    splits, looked_at = (train, val), (chosen, tested)
+    everything = np.concatenate([coordinates, directions.coordinates(val.tables(card.depths), tested)])
+    positions, cosines = suspects.nearest(everything, suspects.NEIGHBOURS)
+    copies = find_copies(splits, looked_at, positions, cosines, card)
+    groups = groups_of(train, chosen, copies)
+    depths, heads = probe_heads(params, card, train.stored, groups)
+    curve = learning_curve(coordinates, train.labels[chosen], groups[chosen], params.seed)
     found = situation.situation_of(len(train.labels), depths)
     ranked = situation.ranked(heads)
     trained = trained_candidates(params, card, len(train.labels), heads[0].seconds)
     best = situation.recommended(found, ranked, trained)
 
-    everything = np.concatenate([coordinates, directions.coordinates(val.tables(card.depths), tested)])
-    rows = look_for_suspects((train, val), (chosen, tested), curve[-1], everything, card)
+    odd = [*suspects.wrong_labels(curve[-1].probabilities, train.labels[chosen]), *copies]
+    rows = name_suspects(splits, looked_at, [*odd, *suspects.outliers(cosines)], card)
     content: dict[str, Any] = {
         "of": state(),
         "pictures": counted(train, val, card),
@@ -75,6 +91,10 @@ def main() -> None:
         "more_pictures": would_more_help(curve),
         "suspects": summary(rows, len(train.labels)),
     }
+    if len(np.unique(groups[chosen])) < len(chosen):
+        content["copies_apart"] = scored(copies_apart(coordinates, train.labels[chosen], params.seed))
+    if asked:
+        content["networks"] = networks.described(networks.compare(params, asked, train, groups))
     write_json(ADVICE, content)
     write_csv_file(SUSPECTS, [HEADER, *(row.cells for row in rows)])
     with replacing(FOLDER) as folder:
@@ -87,16 +107,22 @@ def main() -> None:
     print(f"{time.perf_counter() - started:.1f} s; {ADVICE}, {SUSPECTS}, {FOLDER}/")
 
 
-def learning_curve(coordinates: Grey, labels: NDArray[np.int64], seed: int) -> list[Probe]:
+def learning_curve(coordinates: Grey, labels: NDArray[np.int64], groups: Groups, seed: int) -> list[Probe]:
     """Return the head on all depths of a share of the pictures and of all, the fewest pictures first."""
 
     def ask(share: int) -> Probe:
         some = folds.sample(labels, len(labels) // share, seed) if share > 1 else np.arange(len(labels))
-        return probes.probe_coordinates(f"1/{share}", coordinates[some], labels[some], seed)
+        return probes.probe_coordinates(f"1/{share}", coordinates[some], labels[some], seed, groups[some])
 
     *shares, whole = SHARES
     with threadpool_limits(1, user_api="blas"):
         return [*in_order(ask, shares, ahead=len(shares)), ask(whole)]
+
+
+def copies_apart(coordinates: Grey, labels: NDArray[np.int64], seed: int) -> Probe:
+    """Return the head on all depths as it would be scored if copies of a picture were in any folds."""
+    with threadpool_limits(1, user_api="blas"):
+        return probes.probe_coordinates("copies in any folds", coordinates, labels, seed)
 
 
 def would_more_help(curve: Sequence[Probe]) -> str:
@@ -121,10 +147,7 @@ def counted(train: Pictures, val: Pictures, card: Card) -> dict[str, Any]:
 
 def scored(one: Probe) -> dict[str, Any]:
     """Return what a probe came to, by name."""
-    return {
-        "name": one.name, "accuracy": one.accuracy, "accuracy_error": one.accuracy_error, "loss": one.loss,
-        "loss_error": one.loss_error,
-    }  # fmt: skip
+    return {"name": one.name, **one.scores}
 
 
 def described(one: Candidate) -> dict[str, Any]:
@@ -163,12 +186,31 @@ def print_advice(content: dict[str, Any]) -> None:
         f"to look at: {odd['labels']} labels that may be wrong, {odd['copies']} near copies "
         f"({odd['copies_in_train_and_val']} of them in train and in val), {odd['outliers']} pictures like no other"
     )
+    if "copies_apart" in content:
+        apart, whole = content["copies_apart"], content["expected"]
+        print(
+            f"            near copies lie in one fold here; elsewhere the accuracy would read {apart['accuracy']:.4f}, "
+            f"not {whole['accuracy']:.4f}, and the loss {apart['loss']:.4f}, not {whole['loss']:.4f}"
+        )
     if "accuracy" in odd:
         print(
             f"            without the copies in val the accuracy is {odd['accuracy_without_copies']:.4f}, not "
             f"{odd['accuracy']:.4f}"
         )
     print(f"type: {content['recommended']['command']}")
+    if "networks" in content:
+        print_networks(content["networks"])
+
+
+def print_networks(rows: Sequence[dict[str, Any]]) -> None:
+    """Print networks that were compared, and what to type for the first."""
+    width = max(20, *(len(one["name"]) for one in rows))
+    print(f"{'network':<{width}}   fit     accuracy          loss              ms a picture")
+    for one in rows:
+        known = f"{shown(one, 'accuracy')}   {shown(one, 'loss')}   {one['milliseconds']:7.1f}"
+        tied = "  tied with the best" if one["tied"] and sum(row["tied"] for row in rows) > 1 else ""
+        print(f"  {one['name']:<{width}} {one['fit']:<7} {known}{tied}")
+    print(f"type: {rows[0]['command']}")
 
 
 def shown(one: dict[str, Any], name: str) -> str:

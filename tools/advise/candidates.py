@@ -14,6 +14,7 @@ from stages.program.errors import InputError
 from stages.program.params import GradientDescent, LbfgsHead, Params
 from stages.program.threads import cores, in_order
 from stages.training import folds
+from stages.training.folds import Groups
 from tools.advise import costs, probes
 from tools.advise.probes import Probe
 from tools.advise.situation import Candidate
@@ -21,8 +22,16 @@ from tools.advise.situation import Candidate
 CROSS_ENTROPY = "cross_entropy"
 
 
-def probe_heads(params: Params, card: Card, train: StoredSplit) -> tuple[list[Probe], list[Candidate]]:
+def probe_heads(
+    params: Params, card: Card, train: StoredSplit, groups: Groups | None = None
+) -> tuple[list[Probe], list[Candidate]]:
     """Cross-validate heads on some training pictures.
+
+    Args:
+        params: the params.
+        card: of data/features.
+        train: what is stored of the training pictures.
+        groups: int64 (pictures,), the same number for copies of one picture, which lie in one fold.
 
     Returns:
         A probe of each depth alone, and a candidate for each strategy that is a head on what is stored, with its
@@ -36,7 +45,7 @@ def probe_heads(params: Params, card: Card, train: StoredSplit) -> tuple[list[Pr
     if not heads:
         raise InputError("no strategy in params.yaml has the solver lbfgs: advice compares heads on what is stored")
     some = folds.sample(train.labels, probes.PROBED, params.seed)
-    labels = train.labels[some]
+    labels, groups = train.labels[some], None if groups is None else groups[some]
     asked: list[tuple[str, tuple[str, ...], str]] = [(depth, (depth,), CROSS_ENTROPY) for depth in card.depths]
     asked += [(name, pooled_layers(card, head.layers), head.loss) for name, head in heads.items()]
     layers = {layer for _, wanted, _ in asked for layer in wanted}
@@ -45,7 +54,7 @@ def probe_heads(params: Params, card: Card, train: StoredSplit) -> tuple[list[Pr
     def ask(one: tuple[str, tuple[str, ...], str]) -> tuple[Probe, float]:
         name, wanted, loss = one
         started = time.perf_counter()
-        found = probes.probe(name, [tables[layer] for layer in wanted], labels, params.seed, loss=loss)
+        found = probes.probe(name, [tables[layer] for layer in wanted], labels, params.seed, loss=loss, groups=groups)
         return found, (time.perf_counter() - started) * len(train.labels) / len(labels)
 
     with threadpool_limits(1, user_api="blas"):  # the heads are asked on all cores

@@ -21,8 +21,8 @@ from stages.files.predictions import PREDICTIONS, read_predictions
 from stages.files.stored_split import StoredSplit
 from stages.pictures import decoding
 from stages.program.threads import in_order
+from stages.training.folds import Groups, group_copies
 from tools.advise import suspects
-from tools.advise.probes import Probe
 from tools.advise.suspects import Suspect
 from tools.in_shards import open_picture
 
@@ -95,22 +95,24 @@ class Row:
         return self.suspect.kind, name, self.sha256, self.label, self.other, f"{self.suspect.score:.4f}"
 
 
-def look_for_suspects(
-    splits: tuple[Pictures, Pictures], looked_at: tuple[Numbers, Numbers], best: Probe, everything: Grey, card: Card
-) -> list[Row]:
-    """Return likely wrong labels in train, near copies and outliers in train and val, each kind the surest first.
+def find_copies(
+    splits: tuple[Pictures, Pictures],
+    looked_at: tuple[Numbers, Numbers],
+    positions: Numbers,
+    cosines: Grey,
+    card: Card,
+) -> list[Suspect]:
+    """Return near copies in train and val, the surest first.
 
     Args:
         splits: train and val.
         looked_at: the pictures of each that are looked at.
-        best: the head on all depths of these.
-        everything: the coordinates of these, of train and then of val.
+        positions: of each of these's nearest neighbours among them, of train and then of val.
+        cosines: of these neighbours.
         card: of data/features.
 
     """
-    train, chosen = splits[0], looked_at[0]
-    places = [(split, number) for split, numbers in zip(splits, looked_at, strict=True) for number in numbers.tolist()]
-    positions, cosines = suspects.nearest(everything, suspects.NEIGHBOURS)
+    places = _places(splits, looked_at)
     pairs = suspects.pairs_alike(positions, cosines)
 
     def grey(position: int) -> Grey:
@@ -121,9 +123,41 @@ def look_for_suspects(
 
     wanted = sorted({one for pair in pairs for one in pair})
     squares = dict(zip(wanted, in_order(grey, wanted, ahead=64), strict=True))
-    found = suspects.wrong_labels(best.probabilities, train.labels[chosen])
-    found += suspects.copies(pairs, ((squares[a], squares[b]) for a, b in pairs))
-    found += suspects.outliers(cosines)
+    return suspects.copies(pairs, ((squares[a], squares[b]) for a, b in pairs))
+
+
+def groups_of(train: Pictures, chosen: Numbers, copies: Sequence[Suspect]) -> Groups:
+    """Return a number for each training picture, the same for those with the same content and for near copies.
+
+    Args:
+        train: the training pictures.
+        chosen: those among which near copies were looked for.
+        copies: what was found, in train and val.
+
+    """
+    positions = [(one.picture, one.other) for one in copies if max(one.picture, one.other) < len(chosen)]
+    pairs = chosen[np.array(positions, np.int64).reshape(-1, 2)]
+    return suspects.join_groups(group_copies(train.stored.contents), pairs)
+
+
+def _places(splits: tuple[Pictures, Pictures], looked_at: tuple[Numbers, Numbers]) -> list[tuple[Pictures, int]]:
+    """Return the split and the number of each picture that is looked at."""
+    return [(split, number) for split, numbers in zip(splits, looked_at, strict=True) for number in numbers.tolist()]
+
+
+def name_suspects(
+    splits: tuple[Pictures, Pictures], looked_at: tuple[Numbers, Numbers], found: Sequence[Suspect], card: Card
+) -> list[Row]:
+    """Return suspects by their names.
+
+    Args:
+        splits: train and val.
+        looked_at: the pictures of each that are looked at.
+        found: the suspects among these.
+        card: of data/features.
+
+    """
+    places = _places(splits, looked_at)
 
     def row(suspect: Suspect) -> Row:
         split, number = places[suspect.picture]

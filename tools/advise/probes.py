@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stages.training.cross_validation import ROUGH, cross_validate
 from stages.training.design import Problem
+from stages.training.folds import Groups
 from stages.training.linear import calibrate
 from stages.training.linear_head import Float, log_softmax
 from stages.training.losses import Labels, cross_entropy
@@ -58,27 +59,49 @@ class Probe:
         share = (self.right.sum() + 1) / (n + 2)
         return float(np.sqrt(share * (1 - share) / n))
 
+    @property
+    def scores(self) -> dict[str, float]:
+        """What it came to, by name."""
+        names = ("accuracy", "accuracy_error", "loss", "loss_error")
+        return {name: getattr(self, name) for name in names}
+
     def worse_than(self, other: Probe) -> tuple[float, float]:
         """Return how much higher the loss is than another's on the same pictures, and the standard error of that."""
         difference = self.losses - other.losses
         return float(difference.mean()), _standard_error(difference)
 
 
-def probe(name: str, tables: Sequence[Float], labels: Labels, seed: int, *, loss: str = "cross_entropy") -> Probe:
-    """Cross-validate a standardised head on the plain views of some tables, (pictures, views, features) each.
+def probe(
+    name: str,
+    tables: Sequence[Float],
+    labels: Labels,
+    seed: int,
+    *,
+    loss: str = "cross_entropy",
+    groups: Groups | None = None,
+) -> Probe:
+    """Cross-validate a standardised head on the plain views of some tables.
+
+    Args:
+        name: of the probe.
+        tables: float32 (pictures, views, features) each.
+        labels: int64 (pictures,).
+        seed: of the folds.
+        loss: that is minimised.
+        groups: int64 (pictures,), the same number for pictures that lie in one fold; None: there are none.
 
     Raises:
         InputError: a class has a single picture.
 
     """
     plain = [table[:, :1] for table in tables]
-    problem = Problem(plain, labels, loss, standardise=True)
+    problem = Problem(plain, labels, loss, standardise=True, groups=groups)
     return _scored(name, problem, seed)
 
 
-def probe_coordinates(name: str, coordinates: Float, labels: Labels, seed: int) -> Probe:
+def probe_coordinates(name: str, coordinates: Float, labels: Labels, seed: int, groups: Groups | None = None) -> Probe:
     """Cross-validate a head on coordinates along the directions of all depths, (pictures, directions)."""
-    return _scored(name, Problem([coordinates[:, np.newaxis]], labels), seed)
+    return _scored(name, Problem([coordinates[:, np.newaxis]], labels, groups=groups), seed)
 
 
 def _scored(name: str, problem: Problem, seed: int) -> Probe:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.training.folds import Groups
 from stages.training.linear_head import Float
 from stages.training.losses import Labels
 
@@ -166,6 +167,29 @@ def copies(pairs: Sequence[tuple[int, int]], squares: Iterator[tuple[Float, Floa
         if (score := correlation(one, other)) >= SAME
     ]
     return sorted(found, key=lambda suspect: -suspect.score)
+
+
+def join_groups(groups: Groups, pairs: NDArray[np.int64]) -> Groups:
+    """Return groups in which both pictures of each pair are in one, with all that were in a group with either.
+
+    Args:
+        groups: int64 (pictures,), a number for each picture, the same for those of one group.
+        pairs: int64 (pairs, 2), positions of pictures.
+
+    """
+    joined = np.arange(int(groups.max(initial=-1)) + 1)  # of each group the number of one that it is joined to
+
+    def last(group: int) -> int:
+        while joined[group] != group:
+            group = int(joined[group])
+        return group
+
+    for one, other in groups[pairs].tolist():
+        first, second = sorted((last(one), last(other)))
+        joined[second] = first
+    while not np.array_equal(joined, joined[joined]):
+        joined = joined[joined]
+    return joined[groups]
 
 
 def _unit(coordinates: Float) -> Float:

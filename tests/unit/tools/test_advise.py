@@ -50,6 +50,27 @@ def test_a_probe_says_what_a_head_is_worth_and_how_sure_that_is() -> None:
     assert 0 < perfect.accuracy_error < 0.01
 
 
+def test_copies_are_not_scored_by_heads_that_saw_them() -> None:
+    """Of labels that nothing tells, two copies of each picture tell all, unless both lie in one fold."""
+    random = np.random.default_rng(9)
+    rows, labels = random.normal(size=(60, 200)).astype(np.float32), random.integers(0, 2, 60)
+    twice, both = np.concatenate([rows, rows])[:, np.newaxis], np.concatenate([labels, labels])
+    pairs = np.stack([np.arange(60), np.arange(60, 120)], axis=1)
+    groups = suspects.join_groups(np.arange(120), pairs)
+    assert probes.probe("apart", [twice], both, 0).accuracy > 0.7
+    assert probes.probe("together", [twice], both, 0, groups=groups).accuracy == pytest.approx(0.5, abs=0.15)
+    assert probes.probe_coordinates("apart", twice[:, 0], both, 0).accuracy > 0.7
+    together = probes.probe_coordinates("together", twice[:, 0], both, 0, groups)
+    assert together.accuracy == pytest.approx(0.5, abs=0.15)
+
+
+def test_copies_of_copies_are_one_group() -> None:
+    groups = np.array([0, 1, 2, 3, 1, 4, 5])  # the second and the fifth picture have the same content
+    joined = suspects.join_groups(groups, np.array([[6, 5], [3, 4], [2, 3]]))
+    assert [np.flatnonzero(joined == one).tolist() for one in np.unique(joined)] == [[0], [1, 2, 3, 4], [5, 6]]
+    np.testing.assert_array_equal(suspects.join_groups(groups, np.zeros((0, 2), np.int64)), groups)
+
+
 def test_how_much_of_a_picture_is_not_seen(tmp_path: Path) -> None:
     for name, size in (("a", (300, 300)), ("b", (200, 400)), ("c", (900, 300))):
         Image.new("L", size).save(tmp_path / f"{name}.png")
