@@ -49,6 +49,9 @@ def test_advice(copied: Checkout, tmp_path: Path) -> None:
     assert printed.startswith("27 training pictures of 2 classes, the smallest (lines) with 12\n")
     assert [one["name"] for one in advice["depths"]] == ["stem", "layer1", "layer2", "layer3", "layer4"]
     assert dict(TABLE.findall(printed))["layer4"] == f"{advice['depths'][-1]['accuracy']:.4f}"
+    assert (
+        f"batch norm: what layer{max('1234', key=lambda n: advice['batch_norm']['distances'][f'layer{n}'])} " in printed
+    )
     names = [one["name"] for one in advice["strategies"]]
     assert sorted(names) == ["finetune", "linear", "linear, layer4 alone", "partial", "svm"]
     assert advice["strategies"][0]["tied"]
@@ -72,7 +75,6 @@ def test_advice(copied: Checkout, tmp_path: Path) -> None:
     assert (copied.folder / "metrics/suspects.csv").read_bytes() == first
     compared = copied.json("metrics/advice.json")["networks"]
     assert sorted(one["fit"] for one in compared) == ["crop", "squash"]
-    assert compared[0]["loss"] == min(one["loss"] for one in compared) or compared[1]["tied"]
     assert printed.splitlines()[-2] == f"type: {compared[0]['command']}"
     assert re.findall(r"train: 27 pictures.*; (\d+) computed", printed) == ["0", "27"]
 
@@ -80,7 +82,7 @@ def test_advice(copied: Checkout, tmp_path: Path) -> None:
     copied.tool("report")
     page = (copied.folder / "report/index.html").read_text()
     assert '<section id="advice"' in page
-    assert advice["recommended"]["command"] in page
+    assert advice["recommended"]["command"] in page.partition(f"Batch norm: {advice['batch_norm']['words']}.")[2]
     (table,) = re.findall(r'aria-label="Networks".*?</table>', page, re.DOTALL)
     assert [fit in table for fit in ("<td>crop</td>", "<td>squash</td>")] == [True, True]
     (fix,) = re.findall(r'data-fix="([0-9a-f]{64},lines)"', page)

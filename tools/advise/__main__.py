@@ -74,6 +74,7 @@ def main() -> None:
     ranked = situation.ranked(heads)
     trained = trained_candidates(params, card, len(train.labels), heads[0].seconds)
     best = situation.recommended(found, ranked, trained)
+    norms = batch_norm_of(card, directions) if trained else {"distances": {}, "words": ""}
 
     odd = [*suspects.wrong_labels(curve[-1].probabilities, train.labels[chosen]), *copies]
     rows = name_suspects(splits, looked_at, [*odd, *suspects.outliers(cosines)], card)
@@ -88,6 +89,7 @@ def main() -> None:
         "strategies": [described(one) for one in (*ranked, *trained)],
         "depths": [scored(one) for one in depths],
         "learning_curve": [scored(one) | {"pictures": len(one.losses)} for one in curve],
+        "batch_norm": norms,
         "more_pictures": would_more_help(curve),
         "suspects": summary(rows, len(train.labels)),
     }
@@ -123,6 +125,14 @@ def copies_apart(coordinates: Grey, labels: NDArray[np.int64], seed: int) -> Pro
     """Return the head on all depths as it would be scored if copies of a picture were in any folds."""
     with threadpool_limits(1, user_api="blas"):
         return probes.probe_coordinates("copies in any folds", coordinates, labels, seed)
+
+
+def batch_norm_of(card: Card, directions: Directions) -> dict[str, Any]:
+    """Return how far the pictures are from batch norms' statistics, by the layer that takes them, and in words."""
+    from tools.advise import batch_norm  # here, as it needs PyTorch, which is imported meanwhile
+
+    found = batch_norm.distances(card, dict(zip(card.depths, directions.means, strict=True)))
+    return {"distances": found, "words": batch_norm.sentence(found)}
 
 
 def would_more_help(curve: Sequence[Probe]) -> str:
@@ -166,7 +176,7 @@ def print_advice(content: dict[str, Any]) -> None:
     if content["outside"]:
         print(
             f"outside the square that the network sees lies {content['outside']:.0%} of a picture (the median); "
-            "backbone.fit squash or pad shows it whole"
+            "backbone.fit squash or pad shows it whole (--fits crop,squash,pad compares them)"
         )
     print(f"situation: {content['situation']}")
     print(f"           {content['evidence']}")
@@ -179,6 +189,8 @@ def print_advice(content: dict[str, Any]) -> None:
             f"{shown(one, 'accuracy')}   {shown(one, 'loss')}" if "loss" in one else f"{'known once it is trained':<33}"
         )
         print(f"  {one['name']:<20} {known}   {one['seconds']:7.0f}{'  tied with the best' if one.get('tied') else ''}")
+    if words := content["batch_norm"]["words"]:
+        print(f"batch norm: {words}")
     print(f"expect:   {shown(content['expected'], 'accuracy')} of a head on all depths and all pictures")
     print(f"pictures: {content['more_pictures']}")
     odd = content["suspects"]

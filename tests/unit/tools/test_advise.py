@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+from torch import nn
 
 from stages.files.card import Preprocessing
+from stages.model.families.pooling import MeanAndStd
 from stages.program.params import GradientDescent, LbfgsHead, load_params
 from tests.conftest import ROOT
-from tools.advise import costs, looking, probes, situation, suspects
+from tools.advise import batch_norm, costs, looking, probes, situation, suspects
 from tools.advise.probes import Probe
 from tools.advise.situation import Candidate
 
@@ -218,3 +221,39 @@ def test_whether_more_pictures_would_help() -> None:
     whole = made_probe("1/1", losses)
     assert would_more_help([made_probe("1/2", losses[:200] + 1), whole]).startswith("more would help")
     assert would_more_help([replace(whole, name="1/2"), whole]).startswith("no clear gain")
+
+
+@pytest.mark.parametrize("first", ["convolution", "depthwise", "norm"])
+def test_the_distance_from_batch_norms_statistics(first: str) -> None:
+    random = torch.Generator().manual_seed(0)
+    maps = torch.randn(50, 8, 5, 5, generator=random) * 3 + torch.arange(8.0)[:, None, None]
+    before = {
+        "convolution": [nn.Conv2d(8, 12, 1, stride=1)],
+        "depthwise": [nn.Conv2d(8, 16, 1, groups=8, bias=False)],
+        "norm": [],
+    }[first]
+    taken = nn.Sequential(*before)(maps).detach()
+    norm = nn.BatchNorm2d(taken.shape[1])
+    norm.running_mean, norm.running_var = taken.mean((0, 2, 3)), taken.var((0, 2, 3))
+    layer = nn.Sequential(nn.Sequential(*before, norm, nn.ReLU()), nn.Conv2d(taken.shape[1], 8, 3), nn.BatchNorm2d(8))
+    features = MeanAndStd()(maps).double().mean(0).numpy()
+    assert batch_norm.distance(layer, features) == pytest.approx(0, abs=1e-5)
+    norm.running_mean = norm.running_mean - 2 * norm.running_var.sqrt()
+    assert batch_norm.distance(layer, features) == pytest.approx(2, abs=1e-3)
+
+
+def test_without_a_batch_norm_there_is_no_distance() -> None:
+    features = np.ones(16)
+    for layer in (
+        nn.Conv2d(8, 8, 1),
+        nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.BatchNorm2d(8)),
+        nn.Sequential(nn.Linear(8, 8), nn.BatchNorm2d(8)),
+        nn.BatchNorm2d(16),
+        nn.Sequential(nn.Conv2d(16, 8, 1), nn.BatchNorm2d(8)),
+        nn.BatchNorm2d(8, track_running_stats=False),
+    ):
+        assert batch_norm.distance(layer, features) is None
+    assert batch_norm.sentence({}) == ""
+    assert "0.50 standard deviations" in batch_norm.sentence({"layer1": 0.2, "layer2": 0.5})
+    assert "keep batch_norm: trained" in batch_norm.sentence({"layer1": 0.2, "layer2": 0.5})
+    assert "keep" not in batch_norm.sentence({"layer1": 0.2})
