@@ -40,8 +40,14 @@ def test_letters_and_no_boxes(name: str) -> None:
     for font, piece in split:
         boxes = [character for character in piece if box(font, character) == box(font)]
         assert boxes == [], font.getname()
-    assert drawn(name).min() < 100
+    columns = np.flatnonzero(drawn(name).min(axis=(0, 2)) < 100)
     assert 10 < width(name) < 350
+    assert [columns[0], columns[-1]] == pytest.approx([5, 5 + width(name)], abs=6), "one piece after another"
+
+
+@pytest.mark.parametrize("name", ["\u2699\u20dd", "ক\u1ce1", "ക\u200d"])
+def test_a_mark_is_in_the_font_of_its_letter(name: str) -> None:
+    assert len(pieces(name)) == 1
 
 
 def test_english_looks_as_it_did() -> None:
