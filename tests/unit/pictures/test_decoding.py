@@ -294,7 +294,7 @@ def test_cameras_raw_pictures_are_no_thumbnails(tmp_path: Path) -> None:
     reason = "a camera's raw picture, which is not read: develop it to TIFF or JPEG"
     tags: dict[str, dict[int, object]] = {
         "a.dng": {50706: bytes([1, 4, 0, 0])}, "a.nef": {254: 1, 330: 8}, "a.arw": {254: 1, 330: (8, 8)},
-        "pyramid.tif": {254: 0, 330: (8, 8)}, "preview.tif": {254: 1},
+        "pyramid.tif": {254: 0, 330: (8, 8)}, "preview.tif": {254: 1}, "pages.tif": {330: (8, 8)},
     }  # fmt: skip
     for name, values in tags.items():
         info = TiffImagePlugin.ImageFileDirectory_v2()
@@ -302,7 +302,9 @@ def test_cameras_raw_pictures_are_no_thumbnails(tmp_path: Path) -> None:
             info[tag] = value
         quarters().save(tmp_path / name, "TIFF", tiffinfo=info)
     reasons = {path.name: decoding.problem(path) for path in tmp_path.iterdir()}
-    assert reasons == dict.fromkeys(("a.dng", "a.nef", "a.arw"), reason) | {"pyramid.tif": None, "preview.tif": None}
+    assert reasons == dict.fromkeys(("a.dng", "a.nef", "a.arw"), reason) | dict.fromkeys(
+        ("pyramid.tif", "preview.tif", "pages.tif")
+    )
 
 
 def test_heic(tmp_path: Path) -> None:
@@ -441,6 +443,7 @@ def test_the_whole_picture_squashed_or_padded(tmp_path: Path) -> None:
     picture = smooth(300, 200)
     picture.save(tmp_path / "wide.png")
     picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "high.png")
+    assert np.array_equal(decoding.upright(tmp_path / "wide.png", PREPROCESSING), np.asarray(picture))
     whole = PREPROCESSING.fitted("squash")
     assert (whole.resize, whole.crop, whole.fit) == (224, 224, "squash")
     expected = v2.functional.resize(picture, [224, 224])

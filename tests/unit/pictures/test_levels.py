@@ -20,6 +20,7 @@ FLOATS, INTEGERS = False, True
     [
         ([(0, 4095, INTEGERS)], 0, 4095),
         ([(12, 3100, INTEGERS), (0, 2100, INTEGERS)], 0, 4095),
+        ([(12, 3100, INTEGERS)], 0, 4095),
         ([(0, 200, INTEGERS), (3, 1000, INTEGERS)], 0, 1023),
         ([(0, 16_000, INTEGERS)], 0, 16_383),
         ([(0, 65_535, INTEGERS)], 0, 65_535),
