@@ -31,13 +31,22 @@ def random_network(name: str, *depths: str) -> tuple[torch.nn.Module, Card]:
     return network, card
 
 
-@pytest.mark.parametrize("name", [*SMALLEST])
+@pytest.mark.parametrize("name", [*SMALLEST, "timm/test_vit"])
 def test_every_family_is_explained(name: str) -> None:
     network, card = drawn(name, 96)
     heat = grad_cam(network, card, torch.randn(2, 3, 96, 96), torch.tensor([0, 2]))
     assert heat.shape == (2, 96, 96)
     assert heat.min() >= 0
     assert heat.max() == pytest.approx(1, abs=0.1), "something counts, whatever the network goes on with"
+
+
+def test_of_a_network_that_is_not_cut_nothing_is_known() -> None:
+    network, card = drawn("timm/test_nfnet", 64)
+    assert explained_layer(network, card) is None
+    heat = grad_cam(network, card, torch.randn(2, 3, 64, 64), torch.tensor([0, 2]))
+    assert heat.shape == (2, 64, 64)
+    assert heat.dtype == np.float32
+    assert not heat.any()
 
 
 @pytest.mark.parametrize(("name", "layer"), [("vit_b_32", "layer11"), ("swin_t", "layer4")])

@@ -30,6 +30,13 @@ def test_numbers(n: int, seed: int, zeros: int) -> None:
         assert uniform(draws, 6).tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("words", [1, 3, 4, 5])
+def test_numbers_from_seeds_of_any_length(words: int) -> None:
+    draws = [(number, *range(words - 1)) for number in range(1, FEW + 1)]
+    expected = np.stack([np.random.default_rng(draw).random(2) for draw in draws])
+    assert uniform(draws, 2).tobytes() == expected.tobytes()
+
+
 @pytest.mark.parametrize("augment", [(0.2, 0.5, 10.0), (1.0, 0.0, 0.0), (0.7, 1.0, 33.3)])
 def test_maps(augment: tuple[float, float, float]) -> None:
     min_scale, flip, rotation = augment
