@@ -37,6 +37,7 @@ from tools.advise.situation import Candidate
 
 MEASURED = 500  # pictures, about, whose sides are looked at
 MOST = 20_000  # pictures of a split that are looked at; of more training pictures, a stratified share
+TELLING = 0.01  # share of pictures that are copies of others, from which on it is said what that changes
 SHARES = (4, 2, 1)  # of the training pictures, one over these: the learning curve
 
 
@@ -93,7 +94,7 @@ def main() -> None:
         "more_pictures": would_more_help(curve),
         "suspects": summary(rows, len(train.labels)),
     }
-    if len(np.unique(groups[chosen])) < len(chosen):
+    if len(np.unique(groups[chosen])) <= (1 - TELLING) * len(chosen):
         content["copies_apart"] = scored(copies_apart(coordinates, train.labels[chosen], params.seed))
     if asked:
         content["networks"] = networks.described(networks.compare(params, asked, train, groups))
