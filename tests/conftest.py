@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from compileall import compile_dir
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -184,6 +185,8 @@ class Checkout:
             if (ROOT / name).is_file() and not name.startswith("tests/"):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
+        compile_dir(folder / "stages", quiet=1)
+        compile_dir(folder / "tools", quiet=1)
         self.run("git", "init", "--quiet", "--initial-branch", "main")
         self.commit("start")
 

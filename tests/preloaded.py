@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import runpy
@@ -11,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +20,15 @@ from tempfile import TemporaryDirectory
 
 # Nothing that looks at the environment when it is imported, as pygit2 does for the home, and nothing of this project,
 # of which each checkout has its own.
-PRELOADED = ["dvc.cli.parser", "dvc.repo.index", "dvc.repo.reproduce", "dvc_data.index", "networkx", "torch"]
+PRELOADED = [
+    "configobj", "dulwich.porcelain", "dvc.cli.parser", "dvc.commands.experiments", "dvc.render", "dvc.repo.index",
+    "dvc.repo.experiments.executor.local", "dvc.repo.experiments.queue.celery", "dvc.repo.experiments.queue.workspace",
+    "dvc.repo.reproduce", "dvc.repo.status", "dvc.stage.cache", "dvc_data.index", "dvclive", "flatten_dict",
+    "fsspec.implementations.local", "hydra._internal.config_loader_impl", "hydra.core.override_parser.overrides_parser",
+    "networkx", "omegaconf", "PIL.Image", "PIL.ImageOps", "platformdirs", "psutil", "pydantic", "pyparsing",
+    "requests", "rich.table", "ruamel.yaml", "safetensors.numpy", "safetensors.torch", "scipy.optimize",
+    "scipy.special", "tabulate", "threadpoolctl", "torch", "torchvision", "yaml", "zc.lockfile",
+]  # fmt: skip
 ROOT = Path(__file__).parent.parent
 CLIENT = """\
 #!{python} -IS
@@ -58,6 +68,7 @@ def wait_for_request(address: str) -> str:
     """Fork for each request that comes, until the tests end; return, in the fork, the name of the module to be run."""
     for name in PRELOADED:
         import_module(name)
+    gc.freeze()  # or the first collection in a fork copies what it looks at
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
@@ -93,5 +104,27 @@ def become(connection: socket.socket) -> str:
     return str(arguments[0])
 
 
+def run(name: str) -> None:
+    """Run a module as a program that ends without freeing what it shares with the process it was forked from.
+
+    That takes a second: each of the objects is written to, and the page it lies in copied.
+    """
+    status: object = 0
+    try:
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        status = end.code or 0
+    if not isinstance(status, int):
+        print(status, file=sys.stderr)
+        status = 1
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    runpy.run_module(wait_for_request(sys.argv[1]), run_name="__main__", alter_sys=True)
+    run(wait_for_request(sys.argv[1]))
