@@ -83,7 +83,7 @@ class Server(ThreadingHTTPServer):
 def serving(*answers: Answer) -> Iterator[Server]:
     with Server() as served:
         served.answers = list(answers)
-        threading.Thread(target=served.serve_forever, daemon=True).start()
+        threading.Thread(target=served.serve_forever, args=(0.01,), daemon=True).start()
         yield served
         served.shutdown()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -304,6 +305,11 @@ def parse_params(text: str, where: str) -> Any:  # noqa: ANN401
         raise InputError(f"{where} is not valid YAML{line}: {problem}") from None
 
 
+@cache
+def _schema() -> Schema:
+    return Schema(Params.model_json_schema(ref_template="{model}"))
+
+
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check params.yaml.
 
@@ -315,8 +321,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     try:
         params = Params.model_validate(content)
     except ValidationError as error:
-        schema = Schema(Params.model_json_schema(ref_template="{model}"))
-        raise InputError(f"{path}: {schema.sentence(error.errors(), content)}") from None
+        raise InputError(f"{path}: {_schema().sentence(error.errors(), content)}") from None
     if params.strategy not in params.strategies:
         near = did_you_mean(params.strategy, params.strategies)
         raise InputError(

@@ -33,6 +33,7 @@ def halted(checkout: Checkout, stage: str) -> Iterator[int]:
         process.wait(60)
 
 
+@takes_long
 def test_a_stage_beside_itself_and_beside_an_orphan(copied: Checkout) -> None:
     expected = contents(copied.folder, "data", "metrics")
     with start(copied, sys.executable, "-m", "stages.features") as first:

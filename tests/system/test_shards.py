@@ -9,12 +9,13 @@ from stages import evaluate, explain, features, train
 from stages.dataset.shards import Incoming, write_split
 from stages.files.hashing import sha256_of
 from stages.files.picture_split import PictureSplit
-from tests.conftest import Checkout, contents, names_in, ran
+from tests.conftest import Checkout, contents, names_in, ran, takes_long
 from tests.small_run import ONCE, run
 
 RESULTS = ("data/features", "data/model", "metrics")
 
 
+@takes_long
 def test_the_pipeline_in_shards(copied: Checkout) -> None:
     in_files = contents(copied.folder, *RESULTS)
     predicted = copied.tool("predict", "data/images/val", "--format", "csv")

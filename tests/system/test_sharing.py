@@ -11,7 +11,7 @@ from pathlib import Path
 
 import asyncssh
 
-from tests.conftest import GITCONFIG, Checkout, contents, ran
+from tests.conftest import GITCONFIG, Checkout, contents, ran, takes_long
 
 RESULTS = ("data/features", "data/model", "data/weights", "metrics")
 
@@ -49,6 +49,7 @@ def ssh_server(folder: Path) -> Iterator[int]:
         loop.close()
 
 
+@takes_long
 def test_nothing_is_computed_twice(copied: Checkout, tmp_path: Path) -> None:
     copied.dvc("repro")
     (tmp_path / "remote").mkdir()

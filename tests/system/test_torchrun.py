@@ -41,6 +41,7 @@ def arrays(checkout: Checkout) -> list[np.ndarray[Any, Any]]:
     return [np.load(file) for file in files]
 
 
+@takes_long
 def test_two_processes_give_what_one_gives(checkout: Checkout, many: Path, weights: Path, tmp_path: Path) -> None:
     # Frozen batch norm: gradients are then those of the whole batch, whatever the number of processes.
     content = yaml.safe_load((checkout.folder / "params.yaml").read_text())["strategies"]
