@@ -40,6 +40,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side, one on a core
 
 ROOT = Path(__file__).parent.parent
 SOAK = "SOAK_KILLS" in os.environ
+NETWORK = "mobilenet_v3_small"  # a tenth of ResNet-18's work
 TOLD = "told"  # the property in which a test records what is to be printed at the end
 takes_long = pytest.mark.skipif(not SOAK, reason="takes long; `make soak` runs it")
 GITCONFIG = "[user]\n\tname = Tester\n\temail = tester@example.org\n"
@@ -101,7 +102,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 terminalreporter.write_line(text)
 
 
-def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
     """Return a folder of this name, which the first process of the run to ask for it builds; others wait for that."""
     base = factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
@@ -126,17 +127,23 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built_once(tmp_path_factory, "pictures", build) / "pictures.zip"
 
 
+def save_random(name: str, path: Path) -> Path:
+    """Write weights in PyTorch's own format: random, but with the batch-norm statistics of a batch."""
+    torch.manual_seed(1)
+    network = models.get_model(name)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = None  # the statistics are those of this batch, or what comes out would vanish
+    network(torch.randn(8, 3, 64, 64))
+    torch.save(network.state_dict(), path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ResNet-18 weights in PyTorch's own format: random, but with batch-norm statistics that are not the default."""
-
-    def build(folder: Path) -> None:
-        torch.manual_seed(1)
-        network = models.resnet18()
-        network(torch.randn(8, 3, 64, 64))
-        torch.save(network.state_dict(), folder / "resnet18.pth")
-
-    return built_once(tmp_path_factory, "weights", build) / "resnet18.pth"
+    """Random weights of NETWORK."""
+    folder = built_once(tmp_path_factory, "weights", lambda folder: save_random(NETWORK, folder / "weights.pth"))
+    return folder / "weights.pth"
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -314,7 +321,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory, pictures: Path, weights: 
 
     def build(folder: Path, home: Path) -> None:
         checkout = Checkout(folder, home)
-        checkout.set(data__url=str(pictures), data__sha256=None, backbone__weights=str(weights), precision="float32")
+        checkout.set(
+            data__url=str(pictures),
+            data__sha256=None,
+            backbone__name=NETWORK,
+            backbone__weights=str(weights),
+            precision="float32",
+        )
         lines = [(time.monotonic(), "")]
         with subprocess.Popen(
             [sys.executable, "-m", "dvc", "repro"], cwd=folder, env=checkout.environment, text=True,

@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import SOAK, STAGES, TOLD, Checkout, check_cache, contents, first_run
+from tests.conftest import NETWORK, SOAK, STAGES, TOLD, Checkout, check_cache, contents, first_run
 from tests.system.processes import stage_processes
 
 KILLS = int(os.environ.get("SOAK_KILLS", "3"))
@@ -178,8 +178,8 @@ def test_kills(
     if SOAK:
         checkout = Checkout(folder, tmp_path_factory.mktemp("home"))
         checkout.set(
-            data__url=str(pictures), data__sha256=None, backbone__weights=str(weights), strategy="partial",
-            strategies__partial__epochs=3, strategies__partial__views__count=1,
+            data__url=str(pictures), data__sha256=None, backbone__name=NETWORK, backbone__weights=str(weights),
+            strategy="partial", strategies__partial__epochs=3, strategies__partial__views__count=1,
         )  # fmt: skip
         times = undisturbed(checkout, logs / "undisturbed.log")
     else:

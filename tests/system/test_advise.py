@@ -15,7 +15,7 @@ from stages.files.card import Card
 from stages.files.stored_split import StoredSplit
 from stages.program.errors import InputError
 from stages.program.params import load_params
-from tests.conftest import SOAK, Checkout, draw, write_zip
+from tests.conftest import SOAK, Checkout, draw, save_random, write_zip
 from tests.small_run import run
 from tools.advise.candidates import probe_heads, trained_candidates
 
@@ -42,6 +42,7 @@ def planted(folder: Path, path: Path) -> Path:
 def test_advice(copied: Checkout, tmp_path: Path) -> None:
     (tmp_path / "drawn").mkdir()
     copied.set(data__url=str(planted(tmp_path / "drawn", tmp_path / "set.zip")), data__sha256=None)
+    copied.set(backbone__name="resnet18", backbone__weights=str(save_random("resnet18", tmp_path / "weights.pth")))
     copied.dvc("repro", "evaluate")
     before = copied.tracked()
     printed = copied.tool("advise")

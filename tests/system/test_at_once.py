@@ -12,12 +12,18 @@ from pathlib import Path
 
 import yaml
 
-from tests.conftest import Checkout, check_cache, contents, takes_long
+from tests.conftest import NETWORK, Checkout, check_cache, contents, takes_long
 from tests.system.processes import stage_processes, start, wait_for
 
 
 def configure(checkout: Checkout, pictures: Path, weights: Path) -> None:
-    checkout.set(data__url=str(pictures), data__sha256=None, backbone__weights=str(weights), precision="float32")
+    checkout.set(
+        data__url=str(pictures),
+        data__sha256=None,
+        backbone__name=NETWORK,
+        backbone__weights=str(weights),
+        precision="float32",
+    )
 
 
 @contextmanager

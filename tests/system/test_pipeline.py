@@ -27,14 +27,14 @@ def test_from_a_zip_to_metrics_and_back(finished: Checkout, copied: Checkout) ->
     assert result["n"] == 12
     assert result["accuracy_low"] < result["accuracy"] < result["accuracy_high"] or result["accuracy"] in {0, 1}
     assert set(result["classes"]) == {"dots", "lines"}
-    for layer, width in (("stem", 128), ("layer3", 512), ("layer4", 1024), ("avgpool", 512)):
+    for layer, width in (("stem", 32), ("layer2", 48), ("layer7", 96), ("avgpool", 1024)):
         table = np.load(checkout.folder / f"data/features/train/{layer}.npy", mmap_mode="r")
         assert (table.shape, table.dtype) == ((24, 1, width), np.float32)
     assert (checkout.folder / "data/features/train/names.txt").read_text().splitlines()[0] == "dots/000.jpg"
     # Every weight that was frozen is as it was.
     before = load_file(checkout.folder / "data/weights/weights.safetensors")
     after = load_file(checkout.folder / "data/model/model.safetensors")
-    assert after.keys() - before.keys() == {"fc.weight", "fc.bias"}
+    assert after.keys() - before.keys() == {"classifier.3.weight", "classifier.3.bias"}
     assert all(np.array_equal(after[key], before[key]) for key in before)
     status = checkout.run("git", "status", "--short").splitlines()
     assert {line[3:] for line in status} == {"params.yaml", "dvc.lock", *(f"metrics/{name}" for name in (
@@ -65,7 +65,7 @@ def test_from_a_zip_to_metrics_and_back(finished: Checkout, copied: Checkout) ->
         "weight_decays.tsv",
     ]  # fmt: skip
     trained = load_file(checkout.folder / "data/model/model.safetensors")
-    assert not np.array_equal(trained["conv1.weight"], before["conv1.weight"])
+    assert not np.array_equal(trained["features.0.0.weight"], before["features.0.0.weight"])
     html = checkout.dvc("plots", "diff")
     assert "index.html" in html
 
@@ -130,9 +130,9 @@ def test_a_failure_is_one_sentence_and_leaves_no_output(copied: Checkout) -> Non
     (sentence,) = (line for line in printed.splitlines() if line.startswith("download: "))
     assert "was expected" in sentence
     assert not (copied.folder / "data/raw/dataset").exists()
-    copied.set(data__sha256=None, strategies__linear__layers="layer9")
+    copied.set(data__sha256=None, strategies__linear__layers="layer19")
     printed = copied.dvc("repro", fails=True)
-    assert "train: layers: resnet18 has no layer 'layer9'" in printed
+    assert "train: layers: mobilenet_v3_small has no layer 'layer19'" in printed
     assert not (copied.folder / "data/model").exists()
 
 

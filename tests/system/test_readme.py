@@ -18,7 +18,7 @@ from dvc.cli import parse_args
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
 from stages.program.params import load_params
-from tests.conftest import ROOT, Checkout, draw, takes_long
+from tests.conftest import NETWORK, ROOT, Checkout, draw, takes_long
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = PAGES[0].read_text(encoding="utf-8")
@@ -170,7 +170,13 @@ def test_see_it_run(made: Checkout) -> None:
 
 @takes_long
 def test_the_photographs(made: Checkout, pictures: Path, weights: Path) -> None:
-    made.set(data__url=str(pictures), data__sha256=None, backbone__weights=str(weights), strategies__finetune__epochs=2)
+    made.set(
+        data__url=str(pictures),
+        data__sha256=None,
+        backbone__name=NETWORK,
+        backbone__weights=str(weights),
+        strategies__finetune__epochs=2,
+    )
     draw(0, 0).save(made.folder / "picture.jpg")
     printed = type_block(made, block_with("\ndvc metrics diff"))
     assert "Running stage 'train'" in printed
@@ -183,7 +189,7 @@ def test_the_photographs(made: Checkout, pictures: Path, weights: Path) -> None:
 
 @takes_long
 def test_your_own_pictures(made: Checkout, weights: Path) -> None:
-    made.set(backbone__weights=str(weights))
+    made.set(backbone__name=NETWORK, backbone__weights=str(weights))
     for label, name in enumerate(("rose", "tulip")):
         folder = Path(made.environment["HOME"]) / "flowers" / name
         folder.mkdir(parents=True)

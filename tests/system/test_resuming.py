@@ -176,8 +176,8 @@ def test_features_that_are_killed(finished: Checkout, tmp_path: Path, launch: st
     for folder in ("data/features", "data/rows"):
         shutil.rmtree(checkout.folder / folder)
 
-    def finished_rows() -> int:
-        return sum(path.stat().st_size // (8 + 6 * 4) for path in checkout.folder.rglob("finished-*.bin"))
+    def finished_rows() -> int:  # an index, and a checksum of each layer's row
+        return sum(path.stat().st_size // (8 + 14 * 4) for path in checkout.folder.rglob("finished-*.bin"))
 
     def more_than(n: int) -> bool:
         return finished_rows() > n

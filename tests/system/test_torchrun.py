@@ -17,7 +17,7 @@ import yaml
 from stages.model.ranks import Ranks
 from stages.program.errors import InputError
 from stages.training.batch_step import count_batches
-from tests.conftest import SOAK, Checkout, built_once, takes_long, write_zip
+from tests.conftest import NETWORK, SOAK, Checkout, built_once, takes_long, write_zip
 from tests.system.processes import TWO, descendants, wait_for
 
 
@@ -32,7 +32,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def configure(checkout: Checkout, many: Path, weights: Path, **params: object) -> None:
-    checkout.set(data__url=str(many), data__sha256=None, backbone__weights=str(weights), **params)
+    checkout.set(
+        data__url=str(many), data__sha256=None, backbone__name=NETWORK, backbone__weights=str(weights), **params
+    )
 
 
 def arrays(checkout: Checkout) -> list[np.ndarray[Any, Any]]:

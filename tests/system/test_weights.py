@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from stages.program.errors import InputError
 from stages.weights import main
-from tests.conftest import Checkout, contents, set_params
+from tests.conftest import NETWORK, Checkout, contents, set_params
 from tests.pickles import Malice, pickled
 from tests.server import reply, serving
 from tests.small_run import run
@@ -30,7 +30,7 @@ def test_what_weights_are_called_does_not_matter(checkout: Checkout, weights: Pa
     seen = []
     for name in ("one.pth", "another.pth"):
         shutil.copy(weights, tmp_path / name)
-        checkout.set(backbone__weights=str(tmp_path / name), backbone__sha256=digest)
+        checkout.set(backbone__name=NETWORK, backbone__weights=str(tmp_path / name), backbone__sha256=digest)
         main()
         seen.append([path.read_bytes() for path in sorted((checkout.folder / "data/weights").iterdir())])
     assert seen[0] == seen[1]
@@ -39,7 +39,9 @@ def test_what_weights_are_called_does_not_matter(checkout: Checkout, weights: Pa
 def test_pinned_weights_are_fetched_once(checkout: Checkout, weights: Path) -> None:
     content = weights.read_bytes()
     with serving(reply(200, content, Content_Length=str(len(content)))) as server:
-        checkout.set(backbone__weights=server.url, backbone__sha256=hashlib.sha256(content).hexdigest())
+        checkout.set(
+            backbone__name=NETWORK, backbone__weights=server.url, backbone__sha256=hashlib.sha256(content).hexdigest()
+        )
         for strategy in ("linear", "svm"):
             checkout.set(strategy=strategy)
             main()
@@ -52,7 +54,7 @@ def test_pinned_weights_are_fetched_once(checkout: Checkout, weights: Path) -> N
 
 
 def test_weights_that_are_refused_leave_those_that_were_there(checkout: Checkout, weights: Path) -> None:
-    checkout.set(backbone__weights=str(weights))
+    checkout.set(backbone__name=NETWORK, backbone__weights=str(weights))
     main()
     before = contents(checkout.folder, "data")
     assert len(before) >= 2

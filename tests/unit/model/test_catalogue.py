@@ -57,9 +57,9 @@ def test_the_compiler_is_not_imported(weights: Path) -> None:
     code = """if True:
         import sys, torch
         from stages.model import catalogue, weights_in_file
-        needed = weights_in_file.wanted(catalogue.build("resnet18", 1), "resnet18")
+        needed = weights_in_file.wanted(catalogue.build("mobilenet_v3_small", 1), "mobilenet_v3_small")
         weights_in_file.find_weights(torch.load(sys.argv[1], weights_only=True), needed, "a file")
-        catalogue.preprocessing("resnet18", ["IMAGENET1K_V1"])
+        catalogue.preprocessing("mobilenet_v3_small", ["IMAGENET1K_V1"])
         before = "torch._dynamo" in sys.modules
         from torchvision.ops import roi_align  # it has its compiler as soon as it asks
         assert sys.modules["torchvision.ops.roi_align"].is_compile_supported("cpu") in (True, False)
