@@ -18,7 +18,7 @@ from stages import evaluate, explain, unzip
 from stages.files.card import Card, Levels
 from stages.files.stored_split import StoredSplit
 from stages.program.params import load_params
-from tests.conftest import ROOT, write_zip
+from tests.conftest import ROOT, takes_long, write_zip
 from tests.small_run import ONCE, run
 from tools import model_card
 from tools.export import export
@@ -55,7 +55,11 @@ SETS: list[tuple[str, Callable[[NDArray[np.float64]], NDArray[np.generic]], Leve
 ]
 
 
-@pytest.mark.parametrize(("kind", "convert", "levels"), SETS, ids=["12 bits", "16 bits", "signed", "floats"])
+@pytest.mark.parametrize(
+    ("kind", "convert", "levels"),
+    [pytest.param(*one, marks=[takes_long] if one in SETS[1:3] else []) for one in SETS],
+    ids=["12 bits", "16 bits", "signed", "floats"],
+)
 def test_classes_that_differ_in_their_levels_alone(
     in_tmp_path: Path,
     kind: str,

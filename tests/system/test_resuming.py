@@ -95,7 +95,8 @@ def train_here(
     return run_it
 
 
-@pytest.mark.parametrize("solver", ["adamw", pytest.param("sgd", marks=takes_long)])
+@takes_long
+@pytest.mark.parametrize("solver", ["adamw", "sgd"])
 def test_interrupted_killed_and_run_again_and_a_checkpoint_that_is_of_no_use(
     prepared: Checkout, train_here: Callable[[], str], solver: str
 ) -> None:

@@ -34,7 +34,13 @@ NETWORKS = ["resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny"
 
 @pytest.mark.parametrize("side", [64, pytest.param(224, marks=takes_long)])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[takes_long] if name in {"convnext_tiny", "efficientnet_b0"} else [])
+        for name in NETWORKS
+    ],
+)
 def test_a_picture_alone_beside_others_and_elsewhere(in_tmp_path: Path, name: str, precision: str, side: int) -> None:
     if name == "efficientnet_lite0":
         pytest.importorskip("timm", reason="the extra `offline` is not installed")

@@ -73,8 +73,7 @@ def encode(card: Card, precision: str, kind: str, index: int) -> tuple[list[Any]
         return finish(), traffic
 
 
-@pytest.mark.parametrize("index", [0, 1])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("index", "precision"), [(0, "float32"), (1, "bfloat16")])
 @pytest.mark.parametrize("kind", ["pooled", "maps"])
 def test_features_stay_on_their_gpu_and_wait_for_nothing_but_the_results(
     card: Card, precision: str, kind: str, index: int
