@@ -41,8 +41,10 @@ def planted(folder: Path, path: Path) -> Path:
 
 def test_advice(copied: Checkout, tmp_path: Path) -> None:
     (tmp_path / "drawn").mkdir()
-    copied.set(data__url=str(planted(tmp_path / "drawn", tmp_path / "set.zip")), data__sha256=None)
-    copied.set(backbone__name="resnet18", backbone__weights=str(save_random("resnet18", tmp_path / "weights.pth")))
+    copied.set(
+        data__url=str(planted(tmp_path / "drawn", tmp_path / "set.zip")), data__sha256=None,
+        backbone__name="resnet18", backbone__weights=str(save_random("resnet18", tmp_path / "weights.pth")),
+    )  # fmt: skip
     copied.dvc("repro", "evaluate")
     before = copied.tracked()
     printed = copied.tool("advise")

@@ -23,7 +23,7 @@ BLOCKS: dict[str, dict[str, Any]] = {
     "scratch": ONCE,
     "tutorial": ONCE,
 }
-QUICK = {(strategy, "mobilenet_v3_small") for strategy in ("linear", "partial", "finetune")}
+QUICK = {(strategy, "mobilenet_v3_small") for strategy in ("linear", "finetune")}
 
 
 @pytest.mark.parametrize(

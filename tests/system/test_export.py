@@ -173,6 +173,7 @@ def test_what_a_file_may_be_called_and_who_may_read_it(copied: Checkout, tmp_pat
     assert (output / "model_card.md").exists()
 
 
+@takes_long
 def test_the_model_that_was_made_last_is_the_one_that_is_registered(copied: Checkout, tmp_path: Path) -> None:
     """The README's commands in their order, but with another head for its other strategy."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

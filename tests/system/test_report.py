@@ -156,6 +156,7 @@ def test_before_the_first_run_a_sentence(checkout: Checkout) -> None:
     assert "report: " in printed
 
 
+@takes_long
 def test_results_of_another_state_are_not_reported(reported: Checkout, tmp_path: Path) -> None:
     command = (sys.executable, "-m", "tools.report")
     copied = reported.copy(tmp_path / "copy")

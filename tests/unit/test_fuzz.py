@@ -140,7 +140,7 @@ def archive_of(extra: list[Extra], *, split: bool) -> bytes:
 
 
 @given(st.lists(extras, max_size=4), st.booleans(), seldom(edits, []), shares)
-@examples(700)
+@examples(300)
 def test_any_archive(extra: list[Extra], split: bool, damage: list[Edit], share: float) -> None:
     sentence = check_archive(edited(archive_of(extra, split=split), damage, share))
     event(re.sub(r"'.*|[0-9].*", "", sentence)[:60] or "pictures")

@@ -224,9 +224,7 @@ def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch, device: str, 
     assert os.environ["LOCAL_RANK"] == "3"
 
 
-@pytest.mark.parametrize(
-    ("strategy", "precision"), [("partial", "bfloat16"), ("finetune", "float32"), ("tutorial", "bfloat16")]
-)
+@pytest.mark.parametrize(("strategy", "precision"), [("partial", "bfloat16"), ("finetune", "float32")])
 def test_training_stays_on_its_gpu(
     drawn_images: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, precision: str
 ) -> None:

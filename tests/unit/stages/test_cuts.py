@@ -167,7 +167,7 @@ STRATEGIES: list[tuple[str, dict[str, Any]]] = [
     ("tutorial", ONCE),
 ]  # fmt: skip
 
-QUICK_STRATEGIES = {(SMALL, "float32"): range(10), ("resnet18", "bfloat16"): (1, 3)}
+QUICK_STRATEGIES = {(SMALL, "float32"): (1, 2, 4, 5, 7, 8), ("resnet18", "bfloat16"): (3,)}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import yaml
 
 from stages import features, train
 from stages.files.stored_split import StoredSplit
-from tests.conftest import SOAK, contents, draw, index_images
+from tests.conftest import SOAK, contents, draw, index_images, takes_long
 from tests.small_run import ONCE, encode, prepare, run, write_params
 
 ROWS, IMAGES = Path("data/rows"), Path("data/images")
@@ -151,6 +151,7 @@ def test_inputs_of_a_training(drawn_images: Path, capsys: pytest.CaptureFixture[
     assert computed() == [24]
 
 
+@takes_long
 def test_a_training_that_stores_its_inputs_is_one_that_finds_them(drawn_images: Path) -> None:
     write_params("partial", {**ONCE, "epochs": 2}, "mobilenet_v3_small", "float32")
     encode()

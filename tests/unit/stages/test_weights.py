@@ -26,6 +26,7 @@ from stages.model.weights_in_file import Wanted, wanted
 from stages.program.errors import InputError
 from stages.program.params import Backbone
 from stages.weights import pretrained
+from tests.conftest import save_random
 from tests.damage import Edit, edited, edits, examples, shares
 from tests.pickles import Malice, pickled
 from tests.readers import check_weights
@@ -36,6 +37,11 @@ State = dict[str, torch.Tensor]
 @cache
 def needed(name: str) -> Wanted:
     return wanted(build(name, 1), name)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_random("resnet18", tmp_path_factory.mktemp("weights") / "resnet18.pth")
 
 
 def fetched(path: Path, *, name: str = "resnet18", sha256: str | None = None) -> tuple[State, dict[str, str]]:
