@@ -20,7 +20,11 @@ from tests.conftest import ROOT, STAGES
 
 ROOMS = ("dataset", "pictures", "model", "training", "evaluation", "stages")
 COPIES = ROOT / "build/mutants"
-END_TO_END = ("test_every_param.py", "test_train.py")  # asked, too: all stages with a network of milliseconds
+# Asked, too: above all all stages with a network of milliseconds.
+BESIDE = dict.fromkeys(ROOMS, ("stages/test_every_param.py", "stages/test_train.py")) | {
+    "dataset": ("stages/test_unzip.py", "files/test_picture_split.py"),
+    "stages": ("stages",),
+}
 # Only what is computed: sentences, and what is printed, are judged by reading. Unfinished loops are ended by a limit of
 # CPU time. PyTorch is imported once, in a process that each fault's is forked from. The code is full of faults that are
 # switched on one by one, so that what reads it as text is left out.
@@ -104,8 +108,7 @@ def copy_checkout(room: str, *, again: bool) -> None:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, copy / name)
     files = [f"stages/{stage}.py" for stage in STAGES] if room == "stages" else [f"stages/{room}/*"]
-    beside = {"dataset": ("test_unzip.py",), "stages": ("",)}.get(room, END_TO_END)
-    tests = [*([] if room == "stages" else [f"tests/unit/{room}"]), *(f"tests/unit/stages/{name}" for name in beside)]
+    tests = [*([] if room == "stages" else [f"tests/unit/{room}"]), *(f"tests/unit/{name}" for name in BESIDE[room])]
     copied = sorted({name.partition("/")[0] for name in names} - {"stages", "pyproject.toml"})
     with (copy / "pyproject.toml").open("a", encoding="utf-8") as file:
         file.write(CONFIG.format(files=json.dumps(files), tests=json.dumps(tests), copied=json.dumps(copied)))

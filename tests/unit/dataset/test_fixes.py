@@ -80,6 +80,17 @@ def test_another_class_and_what_that_name_has_there(tmp_path: Path, pictures: Pa
     assert summary["train"]["classes"] == {"dots": 2, "lines": 6}
 
 
+def test_a_picture_without_a_split_is_named_by_its_place_in_either(tmp_path: Path) -> None:
+    with ZipFile(tmp_path / "set.zip", "w") as file:
+        for number in range(8):
+            file.writestr(f"set/{('dots', 'lines')[number % 2]}/{number}.png", content(number % 2, number))
+    table = "picture,class\ntrain/dots/0.png,lines\ndata/images/val/lines/1.png,dots\n"
+    summary = unzip(tmp_path / "set.zip", tmp_path / "images", with_fixes(tmp_path, table))
+    found = {name for split in names(tmp_path / "images").values() for name in split}
+    assert {"lines/0.png", "dots/1.png"} <= found
+    assert "2 pictures have another class by data.fixes" in summary["notes"]
+
+
 def test_rows_for_no_picture_are_named(tmp_path: Path, pictures: Path) -> None:
     data = with_fixes(tmp_path, f"picture,class\ndots/9.png,drop\n{'0' * 64},lines\n")
     summary = unzip(pictures, tmp_path / "images", data)

@@ -208,6 +208,13 @@ def test_a_picture_is_no_mask_for_its_name_alone() -> None:
     assert PurePosixPath("ants/mustang_gt.jpg") in layout.places
 
 
+def test_a_mask_lies_in_the_folder_of_its_picture() -> None:
+    pictures, masks = (drawn(f"{{s}}/{{c}}/{{s}}{{n}}{end}.png", s=("train", "test"), c=AB) for end in ("", "_mask"))
+    assert {str(path) for path in lay_out(pictures + masks).places} == {*pictures}
+    elsewhere = [name.replace("train/", "test/") for name in masks if name.startswith("train/")]
+    assert len(lay_out(pictures + elsewhere).places) == len(pictures + elsewhere)
+
+
 def test_a_table_too_large_to_be_one(tmp_path: Path) -> None:
     with (tmp_path / "t.csv").open("wb") as file:
         file.truncate(LARGEST_TABLE + 1)
@@ -248,6 +255,12 @@ def test_splits_by_hand(files: list[str], splits: dict[str, Any], read: dict[str
     assert len(layout.places) == len(files)
     if any("{c}" in name or "ants" in name for name in files) and "site a" not in files[0]:
         assert {place.label for place in layout.places.values()} == {"ants", "bees"}
+
+
+def test_where_both_splits_are_named_the_rest_is_left_out() -> None:
+    files = drawn("{s}/{c}/{n}.jpg", s=("old", "new", "more"), c=AB)
+    layout = lay_out(files, params(splits={"train": "old", "test": "new"}))
+    assert {str(path) for path in layout.places} == {name for name in files if not name.startswith("more/")}
 
 
 def test_a_pattern_of_splits_that_matches_nothing() -> None:
