@@ -276,7 +276,7 @@ def test_a_pattern_of_splits_that_matches_nothing() -> None:
         ("labels.csv", "id,breed\n{0},ants\n{1},bees\n{2},ants\n{3},bees\n", "labels.csv"),
         ("train.tsv", "weight\tfile\tclass\n1\t{0}.jpg\tants\n2\t{1}.jpg\tbees\n3\t{2}.jpg\tants\n4\t{3}.jpg\tbees\n", "train.tsv"),
         ("labels.csv", "path;kind\nset\\{0}.jpg;ants\nset\\{1}.jpg;bees\nset/{2}.jpg;ants\nset/{3}.jpg;bees\n", "labels.csv"),
-        ("metadata.jsonl", '{"file_name": "{0}.jpg", "label": "ants"}\n{"file_name": "{1}.jpg", "label": "bees"}\n'
+        ("metadata.jsonl", '{"file_name": "{0}.jpg", "width": 640, "label": "ants"}\n{"file_name": "{1}.jpg", "label": "bees"}\n'
          '{"file_name": "{2}.jpg", "label": "ants"}\n{"file_name": "{3}.jpg", "label": "bees"}\n', "metadata.jsonl"),
         ("list.txt", "set/{0}.jpg ants\nset/{1}.jpg bees\nset/{2}.jpg ants\nset/{3}.jpg bees\n", "list.txt"),
         ("a.csv", "a,b,c,d\nx,{0},ants,1\nx,{1},bees,1\ny,{2},ants,1\ny,{3},bees,1\n", {"table": "a.csv", "file": "b", "label": "c"}),
