@@ -100,6 +100,15 @@ def test_names_that_are_not_safe(archive: Path, name: str, why: str, kind: str) 
     assert why in sentence
 
 
+def test_a_zip_of_a_system_without_links(archive: Path) -> None:
+    info = ZipInfo("set/train/dots/dos.jpg")
+    info.create_system, info.external_attr = 0, 0x20  # DOS, "to be archived"
+    with ZipFile(archive, "a") as file:
+        file.writestr(info, encoded(number=77))
+    unzip(archive, archive.parent / "images", DATA)
+    assert (archive.parent / "images/train/dots/dos.jpg").read_bytes() == encoded(number=77)
+
+
 def test_a_name_with_a_nul(archive: Path) -> None:
     add(archive, "set/train/dots/harmless.jpg@/../../x")
     archive.write_bytes(archive.read_bytes().replace(b".jpg@/", b".jpg\0/"))

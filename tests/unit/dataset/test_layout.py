@@ -274,6 +274,7 @@ def test_a_pattern_of_splits_that_matches_nothing() -> None:
     ("name", "content", "labels"),
     [
         ("labels.csv", "id,breed\n{0},ants\n{1},bees\n{2},ants\n{3},bees\n", "labels.csv"),
+        ("labels.csv", "id,size,label\n{0},big,ants\n{1},big,bees\n{2},small,ants\n{3},small,bees\n", "labels.csv"),
         ("train.tsv", "weight\tfile\tclass\n1\t{0}.jpg\tants\n2\t{1}.jpg\tbees\n3\t{2}.jpg\tants\n4\t{3}.jpg\tbees\n", "train.tsv"),
         ("labels.csv", "path;kind\nset\\{0}.jpg;ants\nset\\{1}.jpg;bees\nset/{2}.jpg;ants\nset/{3}.jpg;bees\n", "labels.csv"),
         ("metadata.jsonl", '{"file_name": "{0}.jpg", "width": 640, "label": "ants"}\n{"file_name": "{1}.jpg", "label": "bees"}\n'
@@ -294,6 +295,15 @@ def test_tables_of_labels(tmp_path: Path, name: str, content: str, labels: Any) 
     if isinstance(labels, str):
         with pytest.raises(InputError, match=f"for 4 of the pictures: set data.labels to set/{name}"):
             lay_out(files, DATA, {f"set/{name}": content}, tmp_path)
+
+
+def test_labels_in_a_table_and_a_split_in_folders(tmp_path: Path) -> None:
+    files = [f"{'test' if n > 3 else 'train'}/{n}.png" for n in range(8)]
+    table = "id,label\n" + "".join(f"{n},{AB[n % 2]}\n" for n in range(8))
+    layout = lay_out(files, params(labels="t.csv"), {"t.csv": table}, tmp_path)
+    for path, place in layout.places.items():
+        assert (place.split, place.label) == ("val" if path.parts[0] == "test" else "train", AB[int(path.stem) % 2])
+    assert len(layout.places) == 8
 
 
 def test_what_a_table_and_the_pictures_lack(tmp_path: Path) -> None:
