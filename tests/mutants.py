@@ -73,7 +73,7 @@ def main() -> None:
         found = verdicts(room)
         counts: Counter[str] = Counter()
         for name in names:
-            verdict = (NOTICED | MISSED).get(found[name] or 0, "noticed")
+            verdict = (NOTICED | MISSED | {None: "not tried"}).get(found[name], "noticed")
             if found[name] in MISSED:
                 shown = run(room, "mutmut", "show", name, shown=False)
                 before, after = (
@@ -85,7 +85,10 @@ def main() -> None:
                 else:
                     print(shown)
             counts[verdict] += 1
-        noticed, tried = counts["noticed"] + counts["too long"], len(names) - counts["of no consequence"]
+        noticed, tried = (
+            counts["noticed"] + counts["too long"],
+            len(names) - counts["of no consequence"] - counts["not tried"],
+        )
         lines.append(
             f"{room}: {noticed} of {tried} noticed ({noticed / max(tried, 1):.1%}); "
             f"{', '.join(f'{count} {verdict}' for verdict, count in sorted(counts.items()))}; "

@@ -97,6 +97,14 @@ def test_the_stored_view_of_an_epoch_belongs_to_the_content_of_a_picture() -> No
     assert abs(means.std() - np.sqrt(1.25 / 8)) < 0.02
 
 
+def test_stored_views_are_drawn_by_splitmix64() -> None:
+    """Its first two numbers from the seed 0 are these: a counter, which is a picture's content here, is mixed."""
+    key, step = int(np.random.default_rng((5, 2)).integers(1 << 64, dtype=np.uint64)), 0x9E3779B97F4A7C15
+    counters = as_contents(f"{(step * n - key) % (1 << 64):016x}{0:048x}" for n in (1, 2))
+    expected = [number % (1 << 62) for number in (0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4)]
+    assert view_numbers(5, 2, counters, 1 << 62).tolist() == expected
+
+
 def crops(augment: Augment, n: int) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
     """The crops of n training views, read off a picture whose red counts columns and whose green counts rows."""
     side, preprocessing = 64, replace(PREPROCESSING, resize=64, crop=2, mean=(0.0,) * 3, std=(1 / 255,) * 3)
