@@ -24,10 +24,10 @@ import yaml
 from filelock import FileLock
 from PIL import Image, ImageDraw
 from ruamel.yaml import YAML
-from torchvision import models
 
 from stages.files.hashing import sha256_of
 from stages.files.picture_list import as_contents, write_contents, write_names
+from stages.model import catalogue
 from tests.preloaded import folder_of_python
 from tests.server import Server, serving
 
@@ -130,7 +130,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def save_random(name: str, path: Path) -> Path:
     """Write weights in PyTorch's own format: random, but with the batch-norm statistics of a batch."""
     torch.manual_seed(1)
-    network = models.get_model(name)
+    network = catalogue.build(name, 1000).train()
     for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = None  # the statistics are those of this batch, or what comes out would vanish
