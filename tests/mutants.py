@@ -23,6 +23,7 @@ COPIES = ROOT / "build/mutants"
 # Asked, too: above all all stages with a network of milliseconds.
 BESIDE = dict.fromkeys(ROOMS, ("stages/test_every_param.py", "stages/test_train.py")) | {
     "dataset": ("stages/test_unzip.py", "files/test_picture_split.py"),
+    "model": ("stages/test_every_param.py", "stages/test_train.py", "stages/test_weights.py"),
     "stages": ("stages",),
 }
 # Only what is computed: sentences, and what is printed, are judged by reading. Unfinished loops are ended by a limit of

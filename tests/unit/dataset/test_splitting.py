@@ -51,7 +51,9 @@ def test_copies_land_on_the_same_side() -> None:
         assert all(len(side) == 1 for side in sides.values())
         assert sum(chosen[:60]) + sum(chosen[120:]) == 30
     # Five copies do not fit into a share of two, yet something has to be tested on.
-    assert sum(choose_val([("a", "x")] * 5 + [("a", "y")] * 3 + numbered("b", 5), 0.2, 0)) == 3 + 1
+    copies, others = [("a", "x")] * 5 + [("a", "y")] * 3, numbered("b", 5)
+    expected = [False] * 5 + [True] * 3
+    assert choose_val(copies + others, 0.2, 0)[:8] == choose_val(others + copies, 0.2, 0)[5:] == expected
 
 
 @pytest.mark.parametrize("pictures", [[("a", "x")], [("a", "x")] * 5])
