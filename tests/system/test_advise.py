@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from pathlib import Path
 from zipfile import ZipFile
@@ -19,6 +20,7 @@ from tests.conftest import SOAK, Checkout, draw, save_random, write_zip
 from tests.small_run import run
 from tools.advise.candidates import probe_heads, trained_candidates
 
+NETWORKS = r'aria-label="Networks".*?</table>'
 TABLE = re.compile(r"  (\S.*?) {2,}([01]\.\d{4}) ± ")
 
 
@@ -37,6 +39,14 @@ def planted(folder: Path, path: Path) -> Path:
             file.write(next(folder.glob(f"{name}.*")), f"{top}/{place}")
         file.write(folder / "d.png", f"{top}/train/dots/d.png")
     return path
+
+
+def reported(checkout: Checkout) -> str:
+    """The page of a report, advice included."""
+    checkout.tool("report")
+    page = (checkout.folder / "report/index.html").read_text()
+    assert '<section id="advice"' in page
+    return page
 
 
 def test_advice(copied: Checkout, tmp_path: Path) -> None:
@@ -82,12 +92,12 @@ def test_advice(copied: Checkout, tmp_path: Path) -> None:
     assert re.findall(r"train: 27 pictures.*; (\d+) computed", printed) == ["0", "27"]
 
     copied.dvc("repro")
-    copied.tool("report")
-    page = (copied.folder / "report/index.html").read_text()
-    assert '<section id="advice"' in page
+    page = reported(copied)
     assert advice["recommended"]["command"] in page.partition(f"Batch norm: {advice['batch_norm']['words']}.")[2]
-    (table,) = re.findall(r'aria-label="Networks".*?</table>', page, re.DOTALL)
+    (table,) = re.findall(NETWORKS, page, re.DOTALL)
     assert [fit in table for fit in ("<td>crop</td>", "<td>squash</td>")] == [True, True]
+    (copied.folder / "metrics/advice.json").write_text(json.dumps(advice))  # in which networks were not compared
+    assert re.findall(NETWORKS, reported(copied), re.DOTALL) == []
     (fix,) = re.findall(r'data-fix="([0-9a-f]{64},lines)"', page)
     (copied.folder / "data/fixes.csv").write_text(f"picture,class\n{fix}\n")
     assert "; 1 computed" not in copied.dvc("repro", "features")
