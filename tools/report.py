@@ -105,7 +105,7 @@ def collect_content(against: str) -> dict[str, Any]:
         "train": read_json(Path("metrics/train/metrics.json")),
         "metrics": [(name, result[name], changed_metrics.get(name, {})) for name in REPORTED if name in result],
         "settings": flatten(select_strategy(content, params.strategy)),
-        "changed": [(name, change.get("old"), change.get("new")) for name, change in changed_params.items()],
+        "changed": [(name, change.get("old"), change.get("new")) for name, change in sorted(changed_params.items())],
         "plots": plots(against if changed_metrics else None, rows, worst),
         "classes": {name: classes[name] for name in (worst[:TABLE] if len(classes) > TABLE else classes)},
         "comment_classes": {name: classes[name] for name in (worst[:COMMENT_TABLE] if many else classes)},
