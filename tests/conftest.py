@@ -244,6 +244,11 @@ class Checkout:
         """Set params by their dotted names, written with double underscores."""
         set_params(self.folder / "params.yaml", {name.replace("__", "."): value for name, value in params.items()})
 
+    def use(self, pictures: Path, weights: Path, **params: object) -> None:
+        """Set a zip of pictures, weights of NETWORK, and other params, as `set` does."""
+        of_network = {"backbone__name": NETWORK, "backbone__weights": str(weights)}
+        self.set(data__url=str(pictures), data__sha256=None, **of_network, **params)
+
     def json(self, name: str) -> Any:
         return json.loads((self.folder / name).read_text(encoding="utf-8"))
 
@@ -321,13 +326,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, pictures: Path, weights: 
 
     def build(folder: Path, home: Path) -> None:
         checkout = Checkout(folder, home)
-        checkout.set(
-            data__url=str(pictures),
-            data__sha256=None,
-            backbone__name=NETWORK,
-            backbone__weights=str(weights),
-            precision="float32",
-        )
+        checkout.use(pictures, weights, precision="float32")
         lines = [(time.monotonic(), "")]
         with subprocess.Popen(
             [sys.executable, "-m", "dvc", "repro"], cwd=folder, env=checkout.environment, text=True,

@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import NETWORK, SOAK, STAGES, TOLD, Checkout, check_cache, contents, first_run
+from tests.conftest import SOAK, STAGES, TOLD, Checkout, check_cache, contents, first_run
 from tests.system.processes import stage_processes
 
 KILLS = int(os.environ.get("SOAK_KILLS", "3"))
@@ -177,10 +177,9 @@ def test_kills(
     folder = tmp_path_factory.mktemp("kills") / "checkout"
     if SOAK:
         checkout = Checkout(folder, tmp_path_factory.mktemp("home"))
-        checkout.set(
-            data__url=str(pictures), data__sha256=None, backbone__name=NETWORK, backbone__weights=str(weights),
-            strategy="partial", strategies__partial__epochs=3, strategies__partial__views__count=1,
-        )  # fmt: skip
+        checkout.use(
+            pictures, weights, strategy="partial", strategies__partial__epochs=3, strategies__partial__views__count=1
+        )
         times = undisturbed(checkout, logs / "undisturbed.log")
     else:
         checkout, printed = finished.copy(folder), first_run(finished)

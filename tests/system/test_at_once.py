@@ -12,18 +12,12 @@ from pathlib import Path
 
 import yaml
 
-from tests.conftest import NETWORK, Checkout, check_cache, contents, takes_long
+from tests.conftest import Checkout, check_cache, contents, takes_long
 from tests.system.processes import stage_processes, start, wait_for
 
 
 def configure(checkout: Checkout, pictures: Path, weights: Path) -> None:
-    checkout.set(
-        data__url=str(pictures),
-        data__sha256=None,
-        backbone__name=NETWORK,
-        backbone__weights=str(weights),
-        precision="float32",
-    )
+    checkout.use(pictures, weights, precision="float32")
 
 
 @contextmanager
@@ -70,7 +64,7 @@ def test_a_stage_beside_itself_and_beside_an_orphan(copied: Checkout) -> None:
             assert "is under way here; wait for it to end" in printed
         features = contents(copied.folder, "data/features")
         assert features.items() <= expected.items()
-        assert len(features) == 19  # a card, and of each split six layers, labels, names and contents
+        assert len(features) == 1 + 2 * 17  # a card, and of each split 14 layers, labels, names and contents
     copied.dvc("repro")
     assert contents(copied.folder, "data", "metrics") == expected
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import NETWORK, SOAK, Checkout, contents, everything_in, takes_long, write_zip
+from tests.conftest import SOAK, Checkout, contents, everything_in, takes_long, write_zip
 from tests.system.processes import start
 
 GIB = 1 << 30
@@ -42,13 +42,7 @@ def everything(checkout: Checkout) -> dict[str, str]:
 def test_two_dvc_at_once_on_one_core_with_two_gigabytes_and_no_home(
     checkout: Checkout, finished: Checkout, pictures: Path, weights: Path, home: str | None
 ) -> None:
-    checkout.set(
-        data__url=str(pictures),
-        data__sha256=None,
-        backbone__name=NETWORK,
-        backbone__weights=str(weights),
-        precision="float32",
-    )
+    checkout.use(pictures, weights, precision="float32")
     del checkout.environment["HOME"]
     if home:  # where nobody can make a folder, not even root
         checkout.environment["HOME"] = home

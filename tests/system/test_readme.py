@@ -170,13 +170,7 @@ def test_see_it_run(made: Checkout) -> None:
 
 @takes_long
 def test_the_photographs(made: Checkout, pictures: Path, weights: Path) -> None:
-    made.set(
-        data__url=str(pictures),
-        data__sha256=None,
-        backbone__name=NETWORK,
-        backbone__weights=str(weights),
-        strategies__finetune__epochs=2,
-    )
+    made.use(pictures, weights, strategies__finetune__epochs=2)
     draw(0, 0).save(made.folder / "picture.jpg")
     printed = type_block(made, block_with("\ndvc metrics diff"))
     assert "Running stage 'train'" in printed

@@ -17,7 +17,7 @@ import yaml
 from stages.model.ranks import Ranks
 from stages.program.errors import InputError
 from stages.training.batch_step import count_batches
-from tests.conftest import NETWORK, SOAK, Checkout, built_once, takes_long, write_zip
+from tests.conftest import SOAK, Checkout, built_once, takes_long, write_zip
 from tests.system.processes import TWO, descendants, wait_for
 
 
@@ -32,14 +32,12 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def configure(checkout: Checkout, many: Path, weights: Path, **params: object) -> None:
-    checkout.set(
-        data__url=str(many), data__sha256=None, backbone__name=NETWORK, backbone__weights=str(weights), **params
-    )
+    checkout.use(many, weights, **params)
 
 
 def arrays(checkout: Checkout) -> list[np.ndarray[Any, Any]]:
     files = sorted((checkout.folder / "data/features").rglob("*.npy"))
-    assert len(files) == 2 * 7, "six layers and the labels of two splits"
+    assert len(files) == 2 * 15, "14 layers and the labels of two splits"
     return [np.load(file) for file in files]
 
 
@@ -57,8 +55,8 @@ def test_two_processes_give_what_one_gives(checkout: Checkout, many: Path, weigh
     checkout.stage("evaluate")
     assert checkout.json("data/model/card.json")["strategy"]["name"] == "mine"
     features = arrays(checkout)
-    assert {array.shape for array in features} >= {(50, 1, 512), (50, 1, 1024), (40, 1, 512), (50,), (40,)}
-    assert np.load(checkout.folder / "data/inputs/train/inputs.npy", mmap_mode="r").shape == (50, 2, 512)
+    assert {array.shape for array in features} >= {(50, 1, 1152), (50, 1, 1024), (40, 1, 1024), (50,), (40,)}
+    assert np.load(checkout.folder / "data/inputs/train/inputs.npy", mmap_mode="r").shape == (50, 2, 1024)
     one = checkout.json("metrics/train/metrics.json"), checkout.json("metrics/evaluate.json")
     checkout.set(launch=TWO)
     assert "up to date" in checkout.dvc("status", "features")

@@ -27,7 +27,7 @@ from stages.program.errors import InputError
 from stages.program.params import Augment, GradientDescent, Params, load_params
 from stages.training.batch_step import BatchStep
 from stages.training.gradient_descent import train
-from tests.conftest import ROOT
+from tests.conftest import ROOT, takes_long
 from tests.fake_gpu import Event, Runtime, Stream, Traffic, fake_gpu, really
 from tests.small_run import ONCE, prepare, run
 from tools.predict import Prediction, predict
@@ -73,7 +73,15 @@ def encode(card: Card, precision: str, kind: str, index: int) -> tuple[list[Any]
         return finish(), traffic
 
 
-@pytest.mark.parametrize(("index", "precision"), [(0, "float32"), (1, "bfloat16")])
+@pytest.mark.parametrize(
+    ("index", "precision"),
+    [
+        (0, "float32"),
+        (1, "bfloat16"),
+        pytest.param(1, "float32", marks=takes_long),
+        pytest.param(0, "bfloat16", marks=takes_long),
+    ],
+)
 @pytest.mark.parametrize("kind", ["pooled", "maps"])
 def test_features_stay_on_their_gpu_and_wait_for_nothing_but_the_results(
     card: Card, precision: str, kind: str, index: int
@@ -224,7 +232,10 @@ def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch, device: str, 
     assert os.environ["LOCAL_RANK"] == "3"
 
 
-@pytest.mark.parametrize(("strategy", "precision"), [("partial", "bfloat16"), ("finetune", "float32")])
+@pytest.mark.parametrize(
+    ("strategy", "precision"),
+    [("partial", "bfloat16"), ("finetune", "float32"), pytest.param("tutorial", "bfloat16", marks=takes_long)],
+)
 def test_training_stays_on_its_gpu(
     drawn_images: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, precision: str
 ) -> None:
