@@ -113,8 +113,9 @@ def test_a_decoder_that_is_killed(tmp_path: Path) -> None:
     decoders = Decoders([(pictures, np.arange(len(pictures)))], PREPROCESSING, BATCH, 2)
     batches = iter(decoders)
     next(batches)
-    decoders._ring.current[1] = 0, 7  # at which it would be, if it were not so fast
     decoders._processes[1].kill()
+    decoders._processes[1].wait()
+    decoders._ring.current[1] = 0, 7  # at which it would be, if it were not so fast
     with pytest.raises(InputError, match=r"a decoder of pictures at .*dots/007\.png was killed by SIGKILL, as happens"):
         list(batches)
     assert all(process.returncode is not None for process in decoders._processes), "the others are ended"
