@@ -306,6 +306,13 @@ def test_labels_in_a_table_and_a_split_in_folders(tmp_path: Path) -> None:
     assert len(layout.places) == 8
 
 
+def test_a_row_says_more_of_its_split_than_the_name_of_the_table(tmp_path: Path) -> None:
+    said = ["train", "train", "", "", "test", "test"]
+    table = "file,label,split\n" + "".join(f"{n}.png,{AB[n % 2]},{split}\n" for n, split in enumerate(said))
+    layout = lay_out([f"{n}.png" for n in range(6)], params(labels="train.csv"), {"train.csv": table}, tmp_path)
+    assert [layout.places[PurePosixPath(f"{n}.png")].split for n in range(6)] == ["train"] * 4 + ["val"] * 2
+
+
 def test_what_a_table_and_the_pictures_lack(tmp_path: Path) -> None:
     table = "id,label,split\n0,ants,train\n1,bees,train\n2,ants,test\n3,bees,test\n9,bees,train\n5,,train\n"
     layout = lay_out([f"{n}.png" for n in range(6)], params(labels="t.csv"), {"t.csv": table}, tmp_path)

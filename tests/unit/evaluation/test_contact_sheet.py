@@ -26,6 +26,14 @@ def test_noise_and_long_names_still_make_a_small_file(tmp_path: Path) -> None:
     assert (tmp_path / "a.jpg").stat().st_size < 300_000
 
 
+def test_captions_that_are_shortened_keep_what_tells_them_apart(tmp_path: Path) -> None:
+    sheets = set()
+    for caption in ("m" * 200, f"1{'m' * 200}", f"{'m' * 200}1", f"{'m' * 200}2"):
+        print_sheet(tmp_path / "a.jpg", "", [Tile([np.zeros((64, 64, 3), np.uint8)], (caption, ""))], columns=1)
+        sheets.add((tmp_path / "a.jpg").read_bytes())
+    assert len(sheets) == 4, "by their first letters or their last"
+
+
 def test_every_picture_is_shown_whole_in_its_place_over_its_own_caption(tmp_path: Path) -> None:
     colours = np.array([[255, 0, 0], [0, 200, 0], [0, 0, 255], [255, 0, 255], [0, 200, 200], [200, 200, 0]], np.uint8)
     flat = [np.broadcast_to(colour, (64, 64, 3)) for colour in colours]

@@ -45,7 +45,7 @@ def test_letters_and_no_boxes(name: str) -> None:
     assert [columns[0], columns[-1]] == pytest.approx([5, 5 + width(name)], abs=6), "one piece after another"
 
 
-@pytest.mark.parametrize("name", ["\u2699\u20dd", "ক\u1ce1", "ക\u200d"])
+@pytest.mark.parametrize("name", ["\u2699\u20dd", "ক\u1ce1", "ক\u0951", "ക\u200d"])
 def test_a_mark_is_in_the_font_of_its_letter(name: str) -> None:
     assert len(pieces(name)) == 1
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchvision import models
 
 from stages.files.hashing import sha256_of
 from stages.model import catalogue
@@ -28,6 +29,18 @@ def test_published_weights_of_every_network_are_known() -> None:
         assert entry.sha256 is not None
         assert entry.preprocessing.crop <= entry.preprocessing.resize
         assert catalogue.preprocessing(name, ["a file.pth"]) == entry.preprocessing
+
+
+@pytest.mark.parametrize("name", ["resnet50", "vit_b_16", "efficientnet_b1"])
+def test_pictures_are_prepared_as_for_the_weights_that_are_named(name: str) -> None:
+    prepared = set()
+    for key, weights in models.get_model_weights(name).__members__.items():
+        found, theirs = catalogue.preprocessing(name, ["a file.pth", key]), weights.transforms()
+        assert ([found.resize], [found.crop]) == (theirs.resize_size, theirs.crop_size)
+        assert found.interpolation == theirs.interpolation.value
+        assert ([*found.mean], [*found.std]) == (theirs.mean, theirs.std)
+        prepared.add(found)
+    assert len(prepared) > 1
 
 
 @pytest.mark.parametrize(("name", "side"), list(zip(LITES, (224, 240, 260), strict=True)))

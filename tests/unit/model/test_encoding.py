@@ -14,6 +14,7 @@ from stages.files.card import Preprocessing
 from stages.files.picture_list import as_contents
 from stages.files.picture_split import PictureSplit
 from stages.model import encoding
+from stages.model.chain import restore_backbone
 from stages.model.encoding import (
     BATCH,
     Encoder,
@@ -25,9 +26,11 @@ from stages.model.encoding import (
     pooled_encoder,
 )
 from stages.model.ranks import Ranks
-from stages.program.params import load_params
+from stages.pictures.views import training_view, view_draws
+from stages.program.params import Augment, load_params
 from tests.conftest import takes_long
 from tests.small_run import prepare
+from tests.tiny_network import tiny  # noqa: F401
 
 NETWORKS = ["resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "efficientnet_lite0"]
 
@@ -67,6 +70,31 @@ def test_a_picture_alone_beside_others_and_elsewhere(in_tmp_path: Path, name: st
                 assert one.tobytes() == array[:3, 1:].tobytes(), "without the plain view"
     finally:
         torch.set_num_threads(threads)
+
+
+def test_views_are_drawn_by_the_seed_of_whoever_stores_them(in_tmp_path: Path, tiny: str) -> None:  # noqa: F811
+    """That of params.yaml for maps, another for pooled outputs; the plain view is none of it."""
+    card = prepare("linear", {}, tiny)
+    random, augment = np.random.default_rng(0), Augment(min_scale=0.3, flip=0.5, rotation=20)
+    squares = random.integers(256, size=(BATCH, 72, 72, 3), dtype=np.uint8)
+    contents = as_contents(f"{number:064x}" for number in random.integers(1 << 60, size=BATCH))
+    threads, params = torch.get_num_threads(), load_params()
+    network = restore_backbone(card, Path("data/weights/weights.safetensors"))
+    for seed in (0, 5):
+        maps = map_encoder(params.model_copy(update={"seed": seed}), card, "stem", augment)
+        pooled = pooled_encoder(params.model_copy(update={"seed": 9}), card, ["stem"], augment, seed)
+        for encoder in (maps, pooled):
+            (found,) = encoder.encode(squares, contents, (0, 1, 2))
+            for view in (1, 2):
+                draws = view_draws(seed, view, contents)
+                views = training_view(torch.from_numpy(squares), card.preprocessing, augment, draws)
+                with torch.inference_mode():
+                    expected = network.get_submodule("stem")(views)
+                if encoder is pooled:
+                    deviations = expected.flatten(2).std(dim=2, correction=0)
+                    expected = torch.cat([expected.mean(dim=(2, 3)), deviations], dim=1)
+                np.testing.assert_allclose(found[:, view], expected, atol=1e-4)
+    torch.set_num_threads(threads)
 
 
 def means(squares: encoding.Squares, contents: object, views: object) -> Callable[[], encoding.Arrays]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import pytest
 from PIL import Image
 
 from stages.dataset.shards import Incoming, write_split
-from stages.files.card import Preprocessing
+from stages.files.card import Levels, Preprocessing
 from stages.files.picture_split import PictureSplit
 from stages.pictures.decoder_processes import CHUNK, DONE, PENDING, SLOTS, Decoders
 from stages.pictures.decoding import decode_batches
@@ -65,15 +66,21 @@ def lives(pid: int) -> bool:
 
 def test_the_same_bytes_as_threads_from_files_and_shards(tmp_path: Path) -> None:
     files, shards = drawn(tmp_path / "files"), drawn(tmp_path / "shards", shards=True)
-    shares = [(files, np.arange(N)), (shards, np.arange(N)[::-3]), (files, np.arange(0)), (files, np.array([4]))]
-    decoders = Decoders(shares, PREPROCESSING, BATCH, 2)
+    grey = np.linspace(0, 1000, 48 * 60).astype(np.uint16).reshape(48, 60)
+    deep = write(tmp_path / "deep", [Image.fromarray(grey), Image.fromarray(grey + 3000)])
+    shares = [(files, np.arange(N)), (shards, np.arange(N)[::-3]), (files, np.arange(0)), (deep, np.arange(2))]
+    preprocessing = replace(PREPROCESSING, levels=Levels(0, 4095), fit="pad")
+    decoders = Decoders(shares, preprocessing, BATCH, 2)
     found = [batch.copy() for batch in decoders]
     expected = [
-        batch for pictures, numbers in shares for batch in decode_batches(pictures.open, numbers, PREPROCESSING, BATCH)
+        batch for pictures, numbers in shares for batch in decode_batches(pictures.open, numbers, preprocessing, BATCH)
     ]
     assert [len(batch) for batch in found] == [len(batch) for batch in expected]
     assert len(found) > SLOTS
     assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+    dark, bright = found[-1][:, 20, 20, 0].tolist()
+    assert dark < 70
+    assert bright > 180, "by the levels of the set, not by their own"
     assert all(process.returncode is not None for process in decoders._processes)
 
 

@@ -420,6 +420,15 @@ def test_a_large_jpeg_decoded_at_a_smaller_scale_looks_the_same(tmp_path: Path) 
     assert np.abs(difference).max() <= 3
 
 
+@pytest.mark.parametrize("size", [(512, 512), (1000, 700), (90, 400)])
+def test_a_jpeg_is_decoded_at_the_smallest_scale_of_twice_the_target(tmp_path: Path, size: tuple[int, int]) -> None:
+    smooth(*size).save(tmp_path / "a.jpg")
+    for target in (20, 32, 33, 64, 65, 200):
+        smaller = next((n for n in (8, 4, 2) if min(size) >= n * 2 * target), 1)
+        decoded = decoding.upright(tmp_path / "a.jpg", replace(PREPROCESSING, resize=target))
+        assert decoded.shape == (-(-size[1] // smaller), -(-size[0] // smaller), 3)
+
+
 def test_an_exif_rotated_picture_is_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise

@@ -38,7 +38,8 @@ FLOATS, INTEGERS = False, True
     ],
 )
 def test_what_is_black_and_what_is_white(extents: list[tuple[float, float, bool]], black: float, white: float) -> None:
-    assert common_levels(Extent(*one) for one in extents) == Levels(black, white)
+    for in_either_order in (extents, extents[::-1]):
+        assert common_levels(Extent(*one) for one in in_either_order) == Levels(black, white)
 
 
 def test_extents_of_every_type_and_what_they_become() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -125,6 +126,33 @@ def test_lower_layers_take_shorter_steps() -> None:
     assert shares == pytest.approx([0.5, 0.5, 1, 1, 1, 1], rel=1e-4), (
         "three layers have weights: the two upper are even"
     )
+
+
+def test_a_checkpoint_has_all_that_the_next_step_depends_on() -> None:
+    """Momentum and moments, and also what dropout draws."""
+
+    def prepared() -> tuple[nn.Sequential, BatchStep]:
+        trained = network().insert(1, nn.Dropout(0.5))
+        batches, loss = cast("Batches", Shared(0, 1)), BatchLoss("cross_entropy", torch.ones(3))
+        batches.ranks = Ranks()
+        block = strategy(solver="adamw", momentum=0.9)
+        return trained, BatchStep(trained, batches, loss, block, seed=0, learning_rate=0.1)
+
+    def go_on(step: BatchStep) -> None:
+        for batch in step.prepared([np.arange(7), np.arange(7, 19)], 1):
+            step(batch)
+
+    trained, step = prepared()
+    go_on(step)
+    state = copy.deepcopy(step.state_dict())
+    go_on(step)
+    again, resumed = prepared()
+    go_on(resumed)
+    torch.rand(3)  # as another process has drawn other numbers
+    resumed.load_state_dict(state)
+    go_on(resumed)
+    for one, other in zip(trained.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_batches_differ_in_size_by_one_picture_at_most_and_every_rank_has_two() -> None:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from stages.model.devices import Float32
@@ -105,6 +106,24 @@ def test_the_head_is_that_of_linear_and_its_features_are_normalised() -> None:
     fold(start)
     np.testing.assert_allclose(predict(nn.Sequential(*start[:-1], linear_of(start)), given, held_out), found, atol=1e-4)
     assert linear_of(start) is linear_of(trained)
+
+
+def test_the_head_is_that_of_classes_that_count_the_same() -> None:
+    trained, given, rare = network(), batches(), np.flatnonzero(batches().split.labels == 2)
+    pictures = np.setdiff1d(np.arange(N), rare[3:])
+    balanced = cast("GradientDescent", SimpleNamespace(loss="cross_entropy", class_weight="balanced"))
+    features = predict(trained[:-1], given, np.arange(N)).numpy()
+    start = normalised(trained)
+    fit_start(start, given, pictures, balanced)
+    rows = (features - features[pictures].mean(axis=0)) / np.sqrt(features[pictures].var(axis=0) + 1e-5)
+    labels = given.split.labels[pictures]
+    fitted = [
+        LogisticRegression(C=1 / (weight_decay * len(pictures)), class_weight="balanced", tol=1e-8)
+        .fit(rows[pictures], labels).predict_proba(rows)
+        for weight_decay in WEIGHT_DECAYS
+    ]  # fmt: skip
+    found = torch.softmax(predict(start, given, np.arange(N)), dim=1).numpy()
+    assert min(np.abs(one - found).max() for one in fitted) < 0.01
 
 
 def test_a_class_of_one_picture_is_no_obstacle() -> None:

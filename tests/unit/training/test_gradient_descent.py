@@ -7,10 +7,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from stages.model.ranks import Ranks
+from stages.program.params import Cosine
 from stages.training.gradient_descent import LossIsNoNumberError, Training, choose_learning_rate
 from stages.training.history import Epoch
 from tests.small_run import ONCE, run
@@ -55,6 +58,51 @@ def test_one_learning_rate_is_not_tried() -> None:
     trials = Trials({0.1: 1.0})
     assert choose_learning_rate(cast("Training", trials)) == 0.1
     assert not trials.ran
+
+
+class Recorded(Training):
+    """A training whose steps only note which pictures they are given, by epoch."""
+
+    @classmethod
+    def of(cls, seed: int) -> Recorded:
+        batches: Any = SimpleNamespace(device=torch.device("cpu"), ranks=Ranks())
+        strategy: Any = SimpleNamespace(schedule=Cosine(name="cosine", warmup_epochs=0), batch_norm="trained", epochs=3)
+        loss: Any = None
+        return cls(nn.Sequential(), batches, loss, strategy, seed, np.arange(0, 90, 3), np.arange(1, 90, 3), 4)
+
+    def _summarise(self, means: Any, learning_rate: float) -> Epoch:
+        return Epoch(0.0, 0.0, 0.0, 0.0, learning_rate)
+
+    def orders(self, past: int = 0) -> list[list[int]]:
+        seen: dict[int, list[int]] = {}
+
+        class Step:
+            optimiser = torch.optim.SGD([torch.zeros(1)], 0.1)
+
+            def prepared(self, order: Any, epoch: int) -> Any:
+                yield from ((batch, seen.setdefault(epoch, [])) for batch in order)
+
+            def __call__(self, batch: tuple[Any, list[int]]) -> torch.Tensor:
+                pictures, epoch = batch
+                epoch += pictures.tolist()
+                self.optimiser.step()
+                return torch.zeros(2)
+
+        step: Any = Step()
+        for group in step.optimiser.param_groups:
+            group["initial_lr"] = 0.1
+        self.run(step, 3, lambda _: True, past)
+        return [seen[number] for number in sorted(seen)]
+
+
+def test_every_epoch_goes_once_through_the_pictures_in_an_order_of_the_seeds() -> None:
+    orders = Recorded.of(0).orders()
+    assert len(orders) == 3
+    assert all(sorted(order) == list(range(0, 90, 3)) for order in orders)
+    assert Recorded.of(0).orders() == orders
+    assert Recorded.of(0).orders(past=1) == orders[1:], "it goes on where it was"
+    others = Recorded.of(1).orders()
+    assert len({tuple(order) for order in orders + others}) == 6
 
 
 def curve(name: str) -> list[float]:

@@ -193,6 +193,18 @@ def test_emphasis_is_a_scale_from_the_first_table_to_the_last() -> None:
     np.testing.assert_allclose(emphasised.logits(rows), by_hand.logits(scaled_rows), atol=0.01)
 
 
+def test_the_emphasis_is_not_chosen_for_what_copies_tell_of_each_other() -> None:
+    """Noise tells a label where a copy of the picture was trained on, and nothing where none was."""
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(60), 3)
+    labels = np.arange(60)[groups] % 2
+    noise = random.normal(size=(60, 1, 40))[groups].astype(np.float32)
+    telling = ((np.arange(60) % 2)[:, None, None] + random.normal(size=(60, 1, 1)))[groups].astype(np.float32)
+    problem = Problem([noise, telling], labels, standardise=True, groups=groups)
+    assert choose_emphasis(problem, [0.1, 10.0], [0.01, 0.1], 3, 0) == 10.0
+    assert choose_emphasis(replace(problem, groups=None), [0.1, 10.0], [0.01, 0.1], 3, 0) == 0.1
+
+
 def test_the_emphasis_is_chosen_that_cross_validation_finds_best() -> None:
     random = np.random.default_rng(0)
     labels = np.arange(90) % 3
