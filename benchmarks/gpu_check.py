@@ -94,6 +94,7 @@ class Place:
         self.folder = folder
         (folder / "data/own").mkdir(parents=True)
         (folder / "data/fixes.csv").write_text("picture,class\n", encoding="utf-8")
+        (folder / "data/groups.csv").write_text("picture,group\n", encoding="utf-8")
         content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         content |= {"device": device, "precision": precision}
         content["data"] |= {"url": str(folder.parent / "set.zip"), "sha256": None}

@@ -12,6 +12,7 @@ from typing import Any
 
 from stages.dataset.archive import Archive
 from stages.dataset.fixes import Fixes
+from stages.dataset.groups import Groups
 from stages.dataset.layout import SPLITS, Layout, choose, matches, read_layout
 from stages.dataset.left_out import LeftOut
 from stages.dataset.members import Member, Members
@@ -52,6 +53,10 @@ def main() -> None:
         print(f"of val, {copies} are in train, too, byte for byte: they do not test what was learnt")
     if copies := summary.get("train_copies"):
         print(f"of train, {copies} are copies of others: what is held out of it may have been trained on")
+    if groups := summary.get("groups"):
+        print(f"{summary['in_groups']} pictures are in {groups} groups, which are kept together")
+    if together := summary.get("val_in_groups_of_train"):
+        print(f"of val, {together} are in a group with pictures of train: they do not test what was learnt")
     if levels := summary.get("levels"):
         print(
             f"{levels['pictures']} pictures have more than 8 bits: black is {levels['black']} and white "
@@ -75,7 +80,8 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
     Returns:
         {"train": {"pictures": n, "classes": {class: n, ...}}, "val": ...}; "split", the folders of the set that each
         was read from, or {"val_fraction", "val_seed"} where the split was made here; where there are copies, byte for
-        byte, "train_copies", their number in train, and "val_also_in_train"; where pictures have more than 8 bits,
+        byte, "train_copies", their number in train, and "val_also_in_train"; where data.groups names pictures, "groups"
+        of two or more, the pictures "in_groups", and "val_in_groups_of_train"; where pictures have more than 8 bits,
         "levels": {"pictures": n, "black", "white"}, which `target`/levels.json has, too; "notes", sentences on what
         was decided; "files": {"all", "used", "left_out"}; and "left_out": [{"file", "reason"}, ...], of each reason the
         first few.
@@ -84,6 +90,7 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
         InputError: not an archive, damaged, hostile, no classes, a class without pictures, or too many broken ones.
 
     """
+    fixes, groups = Fixes(Path(data.fixes)), Groups(Path(data.groups))
     with Archive(archive, data.limits) as zipped, replacing(target) as temporary:
         incoming = temporary / "incoming"
         incoming.mkdir(parents=True)
@@ -91,26 +98,26 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
         layout, members = _lay_out(zipped, data, incoming, left_out)
         zipped.check_sizes(members)
         check_places(lambda: (layout.places[member.path] for member in members), incoming)
-        pictures, notes = correct(_extract(zipped, members, layout, incoming), Fixes(Path(data.fixes)), incoming)
+        pictures, notes = correct(_extract(zipped, members, layout, incoming), fixes, incoming)
         n_before = len(left_out)
         for picture in read_pictures(pictures):
             if picture.problem:
                 left_out.add(int(picture.number), PurePosixPath(picture.path), picture.reason)
         _check_classes(pictures)
         left_out.check(len(pictures) - (len(left_out) - n_before), data.max_bad_fraction)
-        used = _split(pictures, layout, data, incoming)
+        used = _split(pictures, layout, data, groups, incoming)
         _check_sizes_of_classes(used)
         shards = len(used) > data.shard_above
         with progress(len(used), "pack" if shards else "move", "pictures") as update:
             for split in SPLITS:
                 own = (
-                    Incoming(f"{one.label}/{one.name}", one.sha256, one.number)
+                    Incoming(f"{one.label}/{one.name}", one.sha256, one.number, one.group)
                     for one in read_pictures(used)
                     if one.split == split
                 )
                 write_split(temporary / split, own, incoming, shards=shards, done=update)
         summary = _counts(used, layout, data, incoming) | _levels(used, temporary)
-        if notes := [*layout.notes, *notes]:
+        if notes := [*layout.notes, *notes, *groups.notes]:
             summary["notes"] = notes
         summary["files"] = {"all": len(zipped.members), "used": len(used), "left_out": len(left_out)}
         summary["left_out"] = left_out.named()
@@ -279,17 +286,20 @@ def _check_classes(pictures: Records) -> None:
         )
 
 
-def _split(pictures: Records, layout: Layout, data: Data, scratch: Path) -> Records:
-    """Return the pictures that can be used, each with its split."""
+def _split(pictures: Records, layout: Layout, data: Data, groups: Groups, scratch: Path) -> Records:
+    """Return the pictures that can be used, each with its split, and its group where there are any."""
 
     def usable() -> Iterator[Picture]:
         return (one for one in read_pictures(pictures) if not one.problem)
 
-    contents = ((one.label, one.sha256) for one in usable())
-    chosen = None if layout.split else choose_val(contents, data.val_fraction, data.val_seed)
+    for one in usable() if len(groups) else ():
+        groups.add(PurePosixPath(one.path), one.split, one.label, PurePosixPath(one.name), one.sha256)
+    keys = ((one.label, groups.key(one.sha256)) for one in usable())
+    chosen = None if layout.split else choose_val(keys, data.val_fraction, data.val_seed)
     used = Records(scratch)
     for number, one in enumerate(usable()):
-        used.add(*(one._replace(split="val" if chosen[number] else "train") if chosen else one))
+        split = ("val" if chosen[number] else "train") if chosen else one.split
+        used.add(*one._replace(split=split, group=groups.key(one.sha256) if groups.there else ""))
     return used
 
 
@@ -301,6 +311,19 @@ def _check_sizes_of_classes(pictures: Records) -> None:
         raise InputError(
             f"of the class {rare[0]!r} there is 1 picture to train on{more}, and {FEWEST} are needed to hold one out; "
             "add some, or leave the class out with data.exclude"
+        )
+    groups: dict[str, set[str]] = {}
+    for picture in read_pictures(pictures):
+        if (
+            picture.split == "train"
+            and picture.group
+            and len(found := groups.setdefault(picture.label, set())) < FEWEST
+        ):
+            found.add(picture.group)
+    if rare := sorted(label for label, found in groups.items() if len(found) < FEWEST):
+        raise InputError(
+            f"data.groups: all {counts[rare[0]]} pictures of the class {rare[0]!r} to train on are in one group, and "
+            f"{FEWEST} groups are needed to hold one out; add others, or take some out of the group"
         )
 
 
@@ -316,6 +339,14 @@ def _counts(pictures: Records, layout: Layout, data: Data, scratch: Path) -> dic
         if n["train"]:
             copies["train_copies"] += n["train"] - 1
             copies["val_also_in_train"] += n["val"]
+    in_groups = Records.sort(((one.group, one.split) for one in read_pictures(pictures) if one.group), scratch)
+    for _, together in groupby(in_groups, key=lambda record: record[0]):
+        n = Counter(split for _, split in together)
+        if n.total() > 1:
+            copies["groups"] += 1
+            copies["in_groups"] += n.total()
+        if n["train"]:
+            copies["val_in_groups_of_train"] += n["val"]
     made = {"val_fraction": data.val_fraction, "val_seed": data.val_seed}
     counts = {split: {"pictures": n.total(), "classes": dict(sorted(n.items()))} for split, n in classes.items()}
     return {**counts, "split": layout.split or made, **{name: n for name, n in sorted(copies.items()) if n}}

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from stages.files.picture_list import CONTENTS, NAMES, write_names
+from stages.files.picture_list import CONTENTS, GROUPS, NAMES, write_names
 from stages.files.picture_split import INDEX, PLACES, shard_path
 from stages.files.records import Records
 
@@ -22,11 +22,15 @@ SHARD = 128 << 20  # bytes, about which a shard has; there are a power of two of
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A picture that is to be in a split: its name there, <class>/<picture>, and its file's sha256 and present name."""
+    """A picture that is to be in a split: its name there, <class>/<picture>, and its file's sha256 and present name.
+
+    Where pictures are kept together, `group` is what those have in common, in hexadecimal as a sha256.
+    """
 
     name: str
     sha256: str
     file: str
+    group: str = ""
 
 
 def write_split(
@@ -47,30 +51,32 @@ def write_split(
         done: called with the number of pictures that are in their place, again and again.
 
     """
-    records = Records.sort(((one.name, one.sha256, one.file) for one in pictures), incoming)
+    records = Records.sort(((one.name, one.sha256, one.file, one.group) for one in pictures), incoming)
     index = folder.parent / INDEX / folder.name
     index.mkdir(parents=True)
     folder.mkdir()
     if shards:
         _write_shards(folder, records, incoming, index / PLACES, done)
     else:
-        for name, _, file in records:
+        for name, _, file, _ in records:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             (incoming / file).replace(path)
             done(1)
-    write_names(index / NAMES, (name for name, _, _ in records))
-    write_names(index / CONTENTS, (sha256 for _, sha256, _ in records))  # as `write_contents` does
+    write_names(index / NAMES, (name for name, *_ in records))
+    write_names(index / CONTENTS, (sha256 for _, sha256, *_ in records))  # as `write_contents` does
+    if any(group for *_, group in records):
+        write_names(index / GROUPS, (group for *_, group in records))
 
 
 def _write_shards(folder: Path, records: Records, incoming: Path, places: Path, done: Callable[[int], None]) -> None:
     """Write the shards, and an array of where each picture lies in them."""
-    sizes = ((incoming / file).stat().st_size for _, _, file in records)
+    sizes = ((incoming / file).stat().st_size for _, _, file, _ in records)
     bits = max(0, (sum(sizes) // SHARD).bit_length() - 1)
     by_shard = Records.sort(
         (
             (f"{int(sha256[:16], 16) >> (64 - bits):012d}", f"{number:012d}", name, file)
-            for number, (name, sha256, file) in enumerate(records)
+            for number, (name, sha256, file, _) in enumerate(records)
         ),
         incoming,
     )

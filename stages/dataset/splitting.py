@@ -19,11 +19,11 @@ def choose_val(pictures: Iterable[tuple[str, str]], fraction: float, seed: int) 
     """Choose the test pictures: a rounded share of each class, with at least one picture left on either side.
 
     They are the ones with the lowest hashes of (seed, content): names and order do not matter, a picture that is added
-    moves at most one other of its class, and copies of a picture land on the same side (where they do not fit, the
-    share is missed by some).
+    moves at most one other of its class, and copies of a picture land on the same side, as does a group (where they do
+    not fit, the share is missed by some).
 
     Args:
-        pictures: the class and the sha256 of each.
+        pictures: the class of each, and the sha256 of its content, or its group's key.
         fraction: the share of each class.
         seed: of the hash; another seed chooses other pictures.
 
@@ -36,8 +36,8 @@ def choose_val(pictures: Iterable[tuple[str, str]], fraction: float, seed: int) 
     """
     numbers: dict[str, int] = {}  # of classes
     ranks, of_class = array("Q"), array("i")
-    for label, digest in pictures:
-        hashed = sha256(f"{seed} {digest}".encode()).digest()
+    for label, key in pictures:
+        hashed = sha256(f"{seed} {key}".encode()).digest()
         ranks.append(int.from_bytes(hashed[:8], "big"))  # of which two are next to never the same
         of_class.append(numbers.setdefault(label, len(numbers)))
     rank, classes = np.frombuffer(ranks, np.uint64), np.frombuffer(of_class, np.int32)
@@ -69,7 +69,7 @@ def choose_val(pictures: Iterable[tuple[str, str]], fraction: float, seed: int) 
         fewest_first = found[np.argsort(n_copies, kind="stable")]
         if not any(take(np.flatnonzero(rank == one).tolist(), all_but_one) for one in fewest_first):
             raise InputError(
-                f"{sizes[number]} of the pictures of the class {label!r} can be used, and no two of them differ: "
-                f"one is needed to train on and another to test on; add some"
+                f"{sizes[number]} of the pictures of the class {label!r} can be used, and no two of them differ "
+                f"or are in different groups: one is needed to train on and another to test on; add some"
             )
     return chosen.tolist()

@@ -27,6 +27,7 @@ class Picture(NamedTuple):
     sha256: str
     problem: str  # why it cannot be used, as JSON; "" where it can
     extent: str  # of a picture of more than 8 bits, as JSON; "" of others
+    group: str = ""  # a key that those have in common which are kept together; "" where data.groups names none
 
     @classmethod
     def of(
@@ -112,4 +113,4 @@ def correct(pictures: Records, fixes: Fixes, folder: Path) -> tuple[Records, lis
         check_places(lambda: (picture.place for picture in read_pictures(corrected)), folder)
     subject = "1 picture has" if len(moved) == 1 else f"{len(moved)} pictures have"
     notes = [f"{subject} another class by data.fixes"] if moved else []
-    return corrected, [*notes, *([fixes.note] if fixes.note else [])]
+    return corrected, [*notes, *fixes.notes]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stages.files.json_files import damaged, not_there_yet
 
 NAMES, CONTENTS = "names.txt", "contents.txt"
+GROUPS = "groups.txt"  # there where pictures are kept together in splits and folds
 DIGEST = 32  # bytes of a sha256
 LINE = 2 * DIGEST + 1  # of it in hexadecimal, with the line's end
 PIECE = 1 << 20  # bytes of a file, or sha256s, that are read at a time
@@ -114,6 +115,21 @@ def read_contents(path: Path) -> Contents:
                 raise damaged(path)
             contents[first : first + len(digests)] = digests
     return contents
+
+
+def read_groups(folder: Path, n: int) -> Contents | None:
+    """Return a key for each of `n` pictures, the same for those that are kept together; None: none are, but copies.
+
+    Raises:
+        InputError: the file of them is damaged, or of other pictures.
+
+    """
+    if not (folder / GROUPS).exists():
+        return None
+    groups = read_contents(folder / GROUPS)
+    if len(groups) != n:
+        raise damaged(folder / GROUPS)
+    return groups
 
 
 def write_contents(path: Path, contents: Contents) -> None:

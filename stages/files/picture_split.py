@@ -29,6 +29,7 @@ from stages.files.picture_list import (
     Names,
     as_bytes,
     read_contents,
+    read_groups,
 )
 from stages.files.window import Window
 from stages.program.errors import InputError
@@ -82,6 +83,16 @@ class PictureSplit:
         if len(contents) != len(self.names):
             raise damaged(self._index)
         return contents
+
+    @property
+    def groups(self) -> Contents | None:
+        """A key for each picture, the same for those that are kept together; None: none are, but copies.
+
+        Raises:
+            InputError: the list is damaged.
+
+        """
+        return read_groups(self._index, len(self))
 
     @contextmanager
     def open(self, number: int) -> Iterator[BinaryIO]:

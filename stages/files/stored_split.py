@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 from stages.files.arrays import release
 from stages.files.hashing import sha256_of
 from stages.files.json_files import damaged, not_there_yet
-from stages.files.picture_list import CONTENTS, NAMES, Contents, Names, read_contents, write_contents, write_names
+from stages.files.picture_list import (
+    CONTENTS,
+    GROUPS,
+    NAMES,
+    Contents,
+    Names,
+    read_contents,
+    read_groups,
+    write_contents,
+    write_names,
+)
 
 ROWS = 8192  # pictures in memory at a time
 
@@ -63,9 +73,22 @@ class StoredSplit:
         return contents
 
     @property
+    def groups(self) -> Contents:
+        """A key for each picture, the same for those that are kept together, and for copies.
+
+        Raises:
+            InputError: the file is damaged, or of other pictures.
+
+        """
+        groups = read_groups(self._folder, len(self.labels))
+        return self.contents if groups is None else groups
+
+    @property
     def digest(self) -> str:
-        """A hash of which pictures these are: of their names, labels and contents."""
+        """A hash of which pictures these are: of their names, labels, contents and groups."""
         lists = [sha256_of(self._folder / name) for name in ("labels.npy", NAMES, CONTENTS)]
+        if (self._folder / GROUPS).exists():
+            lists.append(sha256_of(self._folder / GROUPS))
         return hashlib.sha256("".join(lists).encode()).hexdigest()
 
     def side_by_side(self, names: Sequence[str]) -> Iterator[NDArray[np.float32]]:
@@ -76,9 +99,17 @@ class StoredSplit:
             release(arrays)
 
 
-def write_list(folder: Path, labels: NDArray[np.int64], names: Iterable[str], contents: Contents) -> None:
-    """Write the labels, the names and the contents of a split into a new folder."""
+def write_list(
+    folder: Path,
+    labels: NDArray[np.int64],
+    names: Iterable[str],
+    contents: Contents,
+    groups: Contents | None = None,
+) -> None:
+    """Write the labels, the names, the contents and the groups of a split into a new folder."""
     folder.mkdir(parents=True)
     np.save(folder / "labels.npy", labels)
     write_names(folder / NAMES, names)
     write_contents(folder / CONTENTS, contents)
+    if groups is not None:
+        write_contents(folder / GROUPS, groups)

@@ -51,6 +51,12 @@ class Split:
         return self.pictures.contents if self.chosen is None else self.pictures.contents[self.chosen]
 
     @property
+    def groups(self) -> Contents | None:
+        """A key for each picture, the same for those that are kept together; None: none are, but copies."""
+        groups = self.pictures.groups
+        return groups if groups is None or self.chosen is None else groups[self.chosen]
+
+    @property
     def names(self) -> Iterable[str]:
         """The name of each picture."""
         return self.pictures.names if self.chosen is None else (self.pictures.names[number] for number in self.chosen)
@@ -152,7 +158,7 @@ def store(
             if generation.key is None:
                 generation.write_key(key())
             for name, split in splits.items():
-                write_list(target / name, split.labels, split.names, split.contents)
+                write_list(target / name, split.labels, split.names, split.contents, split.groups)
         encode = encoder() if jobs else None
         ranks.barrier()
         started = time.perf_counter()

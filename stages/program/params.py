@@ -129,6 +129,7 @@ class Data(Block):
     splits: SplitFolders | None
     labels: Labels | None
     fixes: Text
+    groups: Text
     val_fraction: Share
     val_seed: Seed
     shard_above: Annotated[int, Field(ge=0, le=10**12)]

@@ -34,7 +34,7 @@ class Problem:
         standardise: penalise the weight of features brought to mean 0 and variance 1 over the training pictures.
         emphasis: of the last table's features against the first's, in equal ratios between: a feature that is twice as
             large is penalised a quarter as much.
-        groups: int64 (pictures,), the same number for copies of one picture; None: there are none.
+        groups: int64 (pictures,), the same number for those that are kept together; None: none are.
 
     """
 

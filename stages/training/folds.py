@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.program.errors import InputError
 
-Groups = NDArray[np.int64]  # (pictures,): the same number for copies of one picture
+Groups = NDArray[np.int64]  # (pictures,): the same number for those that are kept together, such as copies of one
 
 
-def group_copies(contents: NDArray[np.bytes_]) -> Groups:
-    """Return a number for each picture, (pictures,), the same for those whose files have the same content."""
-    _, groups = np.unique(contents, return_inverse=True)
+def number_groups(keys: NDArray[np.bytes_]) -> Groups:
+    """Return a number for each picture, (pictures,), the same for those with the same key: a content, or a group's."""
+    _, groups = np.unique(keys, return_inverse=True)
     return groups.astype(np.int64)
 
 
@@ -24,35 +24,53 @@ def folds(
 ) -> list[NDArray[np.int64]]:
     """Deal the pictures out to folds, each class in turn and in random order; return the positions in each fold.
 
-    Stratified: of no class, nor in all, does a fold get two pictures more than another, but for copies: they follow
-    the first of their group, so that no head is scored on a picture that it was trained on. A class that would then
-    lie in one fold alone is dealt out as if there were none.
+    Stratified: of no class, nor in all, does a fold get two pictures more than another. Groups are dealt out whole, the
+    largest of a class first, so that no head is scored on what it was trained on; a fold then gets more of a class by
+    no more than its largest group. A class that would lie in one fold alone is dealt out as if there were none.
     """
-    random = np.random.default_rng(seed)
-    dealt = np.concatenate([random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)])
-    fold_of = np.zeros(len(labels), np.int64)
-    for k in range(n_splits):
-        fold_of[dealt[k::n_splits]] = k
-    fold_of = _with_copies(fold_of, labels, groups, min(2, n_splits))
+    fold_of = _dealt(labels, n_splits, seed, groups)
     return [np.flatnonzero(fold_of == k) for k in range(n_splits)]
 
 
-def _with_copies(
-    parts: NDArray[np.int64], labels: NDArray[np.int64], groups: Groups | None, needed: int
+def _dealt(
+    labels: NDArray[np.int64], n_splits: int, seed: int | Sequence[int], groups: Groups | None
 ) -> NDArray[np.int64]:
-    """Return the parts that pictures are dealt out to, copies in the part of the first of them.
+    """Return the fold of each picture."""
+    random = np.random.default_rng(seed)
+    firsts, of_picture, sizes = _firsts(labels, groups)
+    drawn = [random.permutation(own) for own in _by_class(labels, firsts)]
+    dealt = np.concatenate([own[np.argsort(-sizes[own], kind="stable")] for own in drawn])
+    fold_of = np.zeros(len(labels), np.int64)
+    for k in range(n_splits):
+        fold_of[dealt[k::n_splits]] = k
+    fold_of = fold_of[of_picture]
+    for of_class in _alone(fold_of, labels, min(2, n_splits)):
+        fold_of[of_class] = _dealt(labels, n_splits, seed, None)[of_class]
+    return fold_of
 
-    Where fewer than `needed` parts would then have pictures of a class, that class is left as it was.
-    """
-    if groups is None:
-        return parts
-    _, firsts, inverse = np.unique(groups, return_index=True, return_inverse=True)
-    moved = parts[firsts[inverse]]
-    for label in np.unique(labels[moved != parts]):
-        of_class = labels == label
-        if len(np.unique(moved[of_class])) < needed:
-            moved[of_class] = parts[of_class]
-    return moved
+
+def _firsts(
+    labels: NDArray[np.int64], groups: Groups | None
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+    """Return whether each picture is its group's first, the position of that first, and how many are in its group."""
+    own = np.arange(len(labels))
+    _, positions, inverse, counts = np.unique(
+        own if groups is None else groups, return_index=True, return_inverse=True, return_counts=True
+    )
+    return np.isin(own, positions), positions[inverse], counts[inverse]
+
+
+def _by_class(labels: NDArray[np.int64], firsts: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
+    """Yield the positions of the groups' first pictures, by class."""
+    for label in np.unique(labels):
+        yield np.flatnonzero((labels == label) & firsts)
+
+
+def _alone(parts: NDArray[np.int64], labels: NDArray[np.int64], needed: int) -> Iterator[NDArray[np.bool_]]:
+    """Yield which pictures are of a class, for each of which fewer than `needed` parts have pictures."""
+    for label in np.unique(labels):
+        if len(np.unique(parts[of_class := labels == label])) < needed:
+            yield of_class
 
 
 def sample(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
@@ -76,13 +94,14 @@ def hold_out(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the positions of `labels` to train on and those held out, each class in proportion, both in order.
 
-    Copies are on the side of the first of them, unless a class would then be on one side alone.
+    Groups are on one side: of each class as many are held out, in random order, as come nearest to the share, and one
+    at least on either side. Where a class would be on one side alone, it is divided as if there were none.
 
     Args:
         labels: int64 (pictures,).
         share: of the pictures, to hold out.
         seed: another one holds out others.
-        groups: which pictures are copies of one.
+        groups: which pictures are kept together.
 
     Raises:
         InputError: a class would be missing on one side.
@@ -106,7 +125,16 @@ def hold_out(
     for number, (n, m) in enumerate(zip(kept, held, strict=True)):
         drawn = np.flatnonzero(of_class == number)[random.permutation(counts[number])]
         held_out[drawn[n : n + m]] = 1
-    held_out = _with_copies(held_out, labels, groups, 2)
+    firsts, of_picture, sizes = _firsts(labels, groups)
+    if not firsts.all():
+        apart, held_out = held_out, np.zeros(len(labels), np.int64)
+        for own in _by_class(labels, firsts):
+            drawn = own[random.permutation(len(own))]
+            missed = np.abs(np.cumsum(sizes[drawn]) - share * sizes[drawn].sum())
+            held_out[drawn[: 1 + int(np.argmin(missed[:-1]))] if len(own) > 1 else drawn] = 1
+        held_out = held_out[of_picture]
+        for alone in _alone(held_out, labels, 2):
+            held_out[alone] = apart[alone]
     return np.flatnonzero(held_out == 0), np.flatnonzero(held_out == 1)
 
 

@@ -32,7 +32,7 @@ from stages.training.batches import Batches, predict
 from stages.training.design import class_weights
 from stages.training.familiarity import MOST, Familiarity, fit_familiarity
 from stages.training.fitted_head import fit_start, fold, linear_of, normalised
-from stages.training.folds import group_copies, hold_out, sample
+from stages.training.folds import hold_out, number_groups, sample
 from stages.training.history import Epoch, History
 from stages.training.hyperrule import epochs_for, stalled, statistics_momentum, trial_epochs
 from stages.training.linear import calibrate
@@ -191,7 +191,7 @@ class Training:
         network.to(device).to(memory_format=torch.channels_last)
         frozen, trained = cut_network(network, card, strategy.freeze, card.depths)
         train_indices, holdout_indices = hold_out(
-            split.labels, strategy.holdout, params.seed, group_copies(split.contents)
+            split.labels, strategy.holdout, params.seed, number_groups(split.groups)
         )
         n_batches = count_batches(len(train_indices), strategy.batch_size, ranks)
         if strategy.head == "fitted":

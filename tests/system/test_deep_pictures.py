@@ -70,6 +70,7 @@ def test_classes_that_differ_in_their_levels_alone(
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
     Path("data/raw").mkdir(parents=True)
     Path("data/fixes.csv").write_text("picture,class\n")
+    Path("data/groups.csv").write_text("picture,group\n")
     deep_set(Path("data/raw/dataset"), kind, convert)
     unzip.main()
     data = json.loads(Path("metrics/data.json").read_text())
@@ -104,6 +105,7 @@ def test_training_on_pixels_and_a_set_of_two_depths(in_tmp_path: Path) -> None:
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
     Path("data/raw").mkdir(parents=True)
     Path("data/fixes.csv").write_text("picture,class\n")
+    Path("data/groups.csv").write_text("picture,group\n")
     path = deep_set(Path("data/raw/dataset"), "PNG", lambda grey: grey.astype(np.uint16))
     with ZipFile(path, "a") as file:
         for split, name in (("train", "plain.png"), ("val", "white.png")):
@@ -126,6 +128,7 @@ def test_training_on_pixels_and_a_set_of_two_depths(in_tmp_path: Path) -> None:
 def test_a_set_of_8_bits_says_nothing_of_levels(in_tmp_path: Path) -> None:
     Path("data").mkdir()
     Path("data/fixes.csv").write_text("picture,class\n")
+    Path("data/groups.csv").write_text("picture,group\n")
     summary = unzip.unzip(
         write_zip(Path("set.zip"), train=2, val=1), Path("images"), load_params(ROOT / "params.yaml").data
     )

@@ -27,6 +27,7 @@ def wide_set(in_tmp_path: Path) -> None:
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
     Path("data/raw").mkdir(parents=True)
     Path("data/fixes.csv").write_text("picture,class\n")
+    Path("data/groups.csv").write_text("picture,group\n")
     with ZipFile("data/raw/dataset", "w") as file:
         for split, count in (("train", 12), ("val", 6)):
             for label, level in (("dark", 20), ("light", 240)):

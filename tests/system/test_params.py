@@ -77,6 +77,6 @@ def test_what_dvc_shows_of_a_mistake(checkout: Checkout) -> None:
     assert ours in checkout.dvc("exp", "run", "-S", "strategy=finetun", fails=True)
     assert checkout.run("git", "status", "--short").split() == ["M", "params.yaml"]
     files = [path.name for path in (checkout.folder / "data").rglob("*") if path.is_file() and path.name[0] != "."]
-    assert files == ["fixes.csv"]
+    assert sorted(files) == ["fixes.csv", "groups.csv"]
     checkout.set(strategy="finetune", strategies__finetune__learning_rate=1e-10)
     assert checkout.tool("params") == "params.yaml can be used; strategy is finetune\n"

@@ -9,6 +9,7 @@ from stages.files.hashing import sha256_of
 from stages.files.stored_split import StoredSplit
 
 ADVICE, SUSPECTS, FOLDER = Path("metrics/advice.json"), Path("metrics/suspects.csv"), Path("metrics/advice")
+GROUPS = Path("metrics/groups.csv")
 HEADER = ("kind", "picture", "sha256", "class", "probably", "score")  # of the table of suspects
 
 

@@ -1,8 +1,8 @@
 """Say which strategy a set calls for, and which pictures are in the way: `python -m tools.advise`, after `features`.
 
 It is arithmetic on what the stage `features` has stored of the training pictures. No picture goes through the network,
-but for the networks that --backbones and --fits compare. It writes metrics/advice.json, metrics/suspects.csv and
-metrics/advice/: two tables to plot, and a sheet of suspects.
+but for the networks that --backbones and --fits compare. It writes metrics/advice.json, metrics/suspects.csv,
+metrics/groups.csv and metrics/advice/: two tables to plot, and a sheet of suspects.
 """
 
 from __future__ import annotations
@@ -29,9 +29,19 @@ from stages.program.threads import in_order
 from stages.training import folds
 from stages.training.directions import Directions
 from stages.training.folds import Groups
-from tools.advise import ADVICE, FOLDER, HEADER, SUSPECTS, networks, probes, situation, state, suspects
+from tools.advise import ADVICE, FOLDER, GROUPS, HEADER, SUSPECTS, networks, probes, situation, state, suspects
 from tools.advise.candidates import probe_heads, trained_candidates
-from tools.advise.looking import Grey, Pictures, draw, find_copies, groups_of, name_suspects, share_outside, summary
+from tools.advise.looking import (
+    Grey,
+    Pictures,
+    draw,
+    find_copies,
+    groups_of,
+    name_suspects,
+    rows_of_groups,
+    share_outside,
+    summary,
+)
 from tools.advise.probes import Probe
 from tools.advise.situation import Candidate
 
@@ -78,6 +88,7 @@ def main() -> None:
     norms = batch_norm_of(card, directions) if trained else {"distances": {}, "words": ""}
 
     odd = [*suspects.wrong_labels(curve[-1].probabilities, train.labels[chosen]), *copies]
+    together = rows_of_groups(splits, looked_at, copies)
     rows = name_suspects(splits, looked_at, [*odd, *suspects.outliers(cosines)], card)
     content: dict[str, Any] = {
         "of": state(),
@@ -92,7 +103,11 @@ def main() -> None:
         "learning_curve": [scored(one) | {"pictures": len(one.losses)} for one in curve],
         "batch_norm": norms,
         "more_pictures": would_more_help(curve),
-        "suspects": summary(rows, len(train.labels)),
+        "suspects": summary(rows, len(train.labels))
+        | {
+            "groups": len({group for _, group in together}),
+            "keep_together": f"tail -n +2 {GROUPS} >> {params.data.groups}",
+        },
     }
     if len(np.unique(groups[chosen])) <= (1 - TELLING) * len(chosen):
         content["copies_apart"] = scored(copies_apart(coordinates, train.labels[chosen], params.seed))
@@ -100,6 +115,7 @@ def main() -> None:
         content["networks"] = networks.described(networks.compare(params, asked, train, groups))
     write_json(ADVICE, content)
     write_csv_file(SUSPECTS, [HEADER, *(row.cells for row in rows)])
+    write_csv_file(GROUPS, [("picture", "group"), *together])
     with replacing(FOLDER) as folder:
         folder.mkdir()
         for name in ("depths", "learning_curve"):
@@ -204,6 +220,11 @@ def print_advice(content: dict[str, Any]) -> None:
         print(
             f"            near copies lie in one fold here; elsewhere the accuracy would read {apart['accuracy']:.4f}, "
             f"not {whole['accuracy']:.4f}, and the loss {apart['loss']:.4f}, not {whole['loss']:.4f}"
+        )
+    if odd["groups"]:
+        print(
+            f"            {odd['groups']} groups of near copies are not kept together by folds and splits; they "
+            f"will be after: {odd['keep_together']}"
         )
     if "accuracy" in odd:
         print(

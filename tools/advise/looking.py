@@ -21,7 +21,7 @@ from stages.files.predictions import PREDICTIONS, read_predictions
 from stages.files.stored_split import StoredSplit
 from stages.pictures import decoding
 from stages.program.threads import in_order
-from stages.training.folds import Groups, group_copies
+from stages.training.folds import Groups, number_groups
 from tools.advise import suspects
 from tools.advise.suspects import Suspect
 from tools.in_shards import open_picture
@@ -127,7 +127,7 @@ def find_copies(
 
 
 def groups_of(train: Pictures, chosen: Numbers, copies: Sequence[Suspect]) -> Groups:
-    """Return a number for each training picture, the same for those with the same content and for near copies.
+    """Return a number for each training picture, the same for those of a group, copies and near copies.
 
     Args:
         train: the training pictures.
@@ -137,7 +137,33 @@ def groups_of(train: Pictures, chosen: Numbers, copies: Sequence[Suspect]) -> Gr
     """
     positions = [(one.picture, one.other) for one in copies if max(one.picture, one.other) < len(chosen)]
     pairs = chosen[np.array(positions, np.int64).reshape(-1, 2)]
-    return suspects.join_groups(group_copies(train.stored.contents), pairs)
+    return suspects.join_groups(number_groups(train.stored.groups), pairs)
+
+
+def rows_of_groups(
+    splits: tuple[Pictures, Pictures], looked_at: tuple[Numbers, Numbers], copies: Sequence[Suspect]
+) -> list[tuple[str, str]]:
+    """Return rows for the table `data.groups` that keep near copies together: the sha256 of a picture, and its group.
+
+    What is in one group already is left out.
+
+    Args:
+        splits: train and val.
+        looked_at: the pictures of each that are looked at.
+        copies: near copies among these.
+
+    """
+    looked = list(zip(splits, looked_at, strict=True))
+    groups = number_groups(np.concatenate([split.stored.groups[numbers] for split, numbers in looked]))
+    contents = np.concatenate([split.stored.contents[numbers] for split, numbers in looked])
+    found = [(one.picture, one.other) for one in copies if groups[one.picture] != groups[one.other]]
+    pairs = np.array(found, np.int64).reshape(-1, 2)
+    joined = suspects.join_groups(groups, pairs)
+    rows = sorted((as_bytes(contents[number]).hex(), int(joined[number])) for number in np.unique(pairs))
+    first: dict[int, str] = {}  # of each group: its name is another one where there are other pictures
+    return [
+        (content, f"near copies of {first.setdefault(group, content)[:16]}") for content, group in dict(rows).items()
+    ]
 
 
 def _places(splits: tuple[Pictures, Pictures], looked_at: tuple[Numbers, Numbers]) -> list[tuple[Pictures, int]]:

@@ -109,4 +109,4 @@ def test_any_table_of_fixes(content: bytes) -> None:
             for number, picture in enumerate(PICTURES)
         ]
         assert {*given_labels} <= {"ant", "bee", DROP, None}
-        assert read.note.isprintable()
+        assert all(note.isprintable() for note in read.notes)

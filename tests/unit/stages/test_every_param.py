@@ -22,6 +22,7 @@ from safetensors.numpy import load_file
 from stages import download, evaluate, features, train, unzip, weights
 from stages.files.card import Card
 from stages.files.picture_list import Names, read_contents
+from stages.files.picture_split import PictureSplit
 from stages.files.stored_split import StoredSplit
 from stages.program.errors import InputError
 from tests.conftest import ROOT, STAGES, contents, draw, write_zip
@@ -29,6 +30,7 @@ from tests.tiny_network import NAME, tiny  # noqa: F401
 
 Outputs = dict[str, Any]
 CLASSES = {"dots": 10, "lines": 8, "more": 6}
+GROUPED = ["dots/a000.jpg", "dots/b001.jpg"]
 
 
 def digest(path: Path) -> str:
@@ -45,6 +47,8 @@ def of_data() -> Outputs:
     for split in ("train", "val"):
         pictures = read_contents(index / split / "contents.txt")
         found[split] = dict(zip(Names(index / split / "names.txt"), map(bytes, pictures), strict=True))
+    groups = {split: PictureSplit(Path("data/images") / split).groups for split in ("train", "val")}
+    found["groups"] = {split: None if own is None else own.tolist() for split, own in groups.items()}
     found["files"] = {path.suffix for path in Path("data/images").rglob("*")} & {".jpg", ".tar"}
     return found
 
@@ -146,6 +150,9 @@ TABLE: dict[str, Row] = {
         before, after) and {*counts(after["train"])} == {*"ab"}),
     "data.fixes": Row("data", "fixes.csv", {"train"}, says=lambda before, after: {
         *before["train"]} - {*after["train"]} == {"dots/b003.jpg"}),
+    "data.groups": Row("data", "groups.csv", {"train", "val", "groups"}, says=lambda before, after: shared(
+        before, after) and {*GROUPED} <= {*after["val"]} and not {*GROUPED} <= {*before["val"]}
+        and len({after["groups"]["val"][list(after["val"]).index(name)] for name in GROUPED}) == 1),
     "data.val_fraction": Row("data", 0.5, {"train", "val"}, says=lambda before, after: shared(before, after)
         and counts(before["val"]) == {"dots": 2, "lines": 2, "more": 1}
         and counts(after["val"]) == {"dots": 5, "lines": 4, "more": 3}),
@@ -237,7 +244,8 @@ TABLE |= {
 # Of params.yaml, what makes it small, and each setting one that matters.
 BASE: dict[str, object] = {
     "strategy": "finetune", "precision": "float32", "device": "cpu", "data.path": "set.zip", "data.url": "set.zip",
-    "data.sha256": None, "data.fixes": "none.csv", "backbone.name": NAME, "backbone.weights": "random:7",
+    "data.sha256": None, "data.fixes": "none.csv", "data.groups": "no-groups.csv", "backbone.name": NAME,
+    "backbone.weights": "random:7",
     "features.views.count": 3, "strategies.linear.n_splits": 3,
 }  # fmt: skip
 for _name in ("partial", "finetune"):
@@ -305,6 +313,8 @@ def prepare(folder: Path) -> None:
     with ZipFile(folder / "bad.zip", "a") as file:
         file.writestr("top/dots/broken.jpg", "no picture")
     (folder / "none.csv").write_text("picture,class\n")
+    (folder / "no-groups.csv").write_text("picture,group\n")
+    (folder / "groups.csv").write_text("picture,group\n" + "".join(f"top/{name},one\n" for name in GROUPED))
     (folder / "fixes.csv").write_text("picture,class\ntop/dots/b003.jpg,drop\n")
     (folder / "data/own").mkdir(parents=True)
     write(BASE)

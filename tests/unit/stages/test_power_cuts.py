@@ -82,6 +82,7 @@ def test_unzip(in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_params("linear", {}, NETWORK, "float32")
     Path("data/raw").mkdir(parents=True)
     Path("data/fixes.csv").write_text("picture,class\n")
+    Path("data/groups.csv").write_text("picture,group\n")
     write_zip(Path("data/raw/dataset"), train=3, val=2)
     recorded = record(monkeypatch, unzip.main)
     check(recorded[0], "data/images")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 
-from stages import evaluate, train
+from stages import evaluate, features, train
 from stages.files.card import Card
 from stages.files.checkpoint import Checkpoint
+from stages.files.picture_list import write_names
 from stages.files.predictions import read_predictions
 from stages.files.stored_split import StoredSplit
 from stages.model import chain
@@ -31,7 +33,7 @@ from stages.pictures.views import evaluation_view
 from stages.program.params import load_params
 from stages.training.cross_validation import cross_validate
 from stages.training.design import Problem
-from stages.training.folds import folds, hold_out
+from stages.training.folds import folds, hold_out, number_groups
 from stages.training.linear import fit_head
 from tests.conftest import contents
 from tests.small_run import ONCE, encode, run, write_params
@@ -149,6 +151,37 @@ def test_a_head_of_margins_is_scaled_by_pictures_that_it_was_not_trained_on(
     np.testing.assert_allclose(saved[f"{card.head}.weight"], head.weight * factor, rtol=0.01, atol=1e-4)
     np.testing.assert_allclose(saved[f"{card.head}.bias"], head.bias * factor, rtol=0.01, atol=1e-4)
     assert metrics()["holdout"]["loss"] == pytest.approx(min(losses), abs=1e-4)
+
+
+def test_groups_are_in_one_fold_and_on_one_side_of_the_hold_out(
+    drawn_images: Path, tiny: str  # noqa: F811
+) -> None:  # fmt: skip
+    """And what is stored for a training by epochs follows them."""
+    write_params("scratch", ONCE, tiny, "float32")
+    encode()
+    train.main()
+    digest = StoredSplit(Path("data/inputs/train")).digest
+    keys = [f"{number // 2 if number < 12 else number:064x}" for number in range(24)]
+    write_names(Path("data/images/index/train/groups.txt"), keys)
+    features.main()
+    train.main()
+    split = StoredSplit(Path("data/features/train"))
+    groups = number_groups(split.groups)
+    _, held_out = hold_out(split.labels, 0.25, 0, groups)
+    assert not np.array_equal(held_out, hold_out(split.labels, 0.25, 0)[1])
+    logits, labels = of_whole_network(Card.read(Path("data/model")), "train")
+    loss = log_loss(labels[held_out], np.exp(log_softmax(logits[held_out], axis=1)), labels=[0, 1, 2])
+    assert metrics()["holdout"]["loss"] == pytest.approx(loss, abs=1e-4)
+    inputs = StoredSplit(Path("data/inputs/train"))
+    assert inputs.digest == split.digest != digest
+
+    write_params("linear", {"layers": "layer1", "n_splits": 3, "weight_decay": 0.1}, tiny, "float32")
+    train.main()
+    problem = Problem([split.array("layer1")], split.labels, standardise=True, groups=groups)
+    _, best, _ = cross_validate(problem, [0.1], 3, 0)
+    assert metrics()["holdout"]["loss"] == pytest.approx(best.holdout_loss, abs=1e-5)
+    _, apart, _ = cross_validate(replace(problem, groups=None), [0.1], 3, 0)
+    assert abs(best.holdout_loss - apart.holdout_loss) > 1e-3
 
 
 def of_whole_network(card: Card, split: str) -> tuple[Doubles, NDArray[np.int64]]:

@@ -73,36 +73,73 @@ def test_some_of_many_pictures_lie_in_every_fold(n_splits: int) -> None:
         assert np.isin(some, fold).sum() > 100 / n_splits
 
 
-def test_copies_lie_together_and_the_rest_as_without_them() -> None:
-    random = np.random.default_rng(3)
-    labels = random.integers(0, 3, 90)
-    contents = np.array([b"%032d" % number for number in range(90)])
-    apart = [np.arange(90)[k] for k in folds.folds(labels, 5, 0)]
-    for plain, grouped in zip(apart, folds.folds(labels, 5, 0, folds.group_copies(contents)), strict=True):
+def fold_of(labels: np.ndarray, n_splits: int, groups: np.ndarray) -> np.ndarray:
+    found = np.full(len(labels), -1)
+    for k, fold in enumerate(folds.folds(labels, n_splits, 0, groups)):
+        found[fold] = k
+    return found
+
+
+def test_without_copies_all_is_as_without_groups() -> None:
+    labels = np.random.default_rng(3).integers(0, 3, 90)
+    groups = folds.number_groups(np.array([b"%032d" % (90 - number) for number in range(90)]))
+    for plain, grouped in zip(folds.folds(labels, 5, 0), folds.folds(labels, 5, 0, groups), strict=True):
         assert np.array_equal(plain, grouped)
-    pairs = random.permutation(90)[:20].reshape(10, 2)
-    contents[pairs[:, 1]] = contents[pairs[:, 0]]
-    groups = folds.group_copies(contents)
-    fold_of = np.concatenate([np.full(len(one), k) for k, one in enumerate(folds.folds(labels, 5, 0, groups))])
-    fold_of = fold_of[np.argsort(np.concatenate(folds.folds(labels, 5, 0, groups)))]
-    assert (fold_of[pairs[:, 0]] == fold_of[pairs[:, 1]]).all()
-    others = np.setdiff1d(np.arange(90), pairs)
-    for k, plain in enumerate(apart):
-        assert (fold_of[np.intersect1d(others, plain)] == k).all()
-    kept, held = folds.hold_out(labels, 0.3, 0, groups)
-    assert np.array_equal(np.sort([*kept, *held]), np.arange(90))
-    assert (np.isin(pairs[:, 0], held) == np.isin(pairs[:, 1], held)).all()
-    assert {0, 1, 2} == set(labels[kept]) == set(labels[held])
-
-
-def test_a_class_of_nothing_but_copies_is_dealt_out_as_any() -> None:
-    labels = np.repeat([0, 1], [6, 20])
-    groups = np.array([0] * 6 + [*range(1, 21)])
-    assert all(
-        np.array_equal(a, b) for a, b in zip(folds.folds(labels, 3, 0), folds.folds(labels, 3, 0, groups), strict=True)
-    )
     for plain, grouped in zip(folds.hold_out(labels, 0.3, 0), folds.hold_out(labels, 0.3, 0, groups), strict=True):
         assert np.array_equal(plain, grouped)
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 12), min_size=2, max_size=12), min_size=2, max_size=5),
+    st.integers(2, 6), st.floats(0.1, 0.6), st.integers(0, 99),
+)  # fmt: skip
+@examples(150)
+def test_groups_are_dealt_out_whole(sizes: list[list[int]], n_splits: int, share: float, seed: int) -> None:
+    """Each class has groups of its own, of any sizes."""
+    labels = np.repeat(np.arange(len(sizes)), [sum(one) for one in sizes])
+    groups = np.repeat(np.arange(sum(map(len, sizes))), [n for own in sizes for n in own])
+    order = np.random.default_rng(seed).permutation(len(labels))
+    labels, groups = labels[order], groups[order]
+    found = fold_of(labels, n_splits, groups)
+    for group in range(groups.max() + 1):
+        assert len(set(found[groups == group])) == 1
+    for label, own in enumerate(sizes):
+        counts = np.bincount(found[labels == label], minlength=n_splits)
+        assert counts.max() - counts.min() <= max(own)
+        assert (counts > 0).sum() == min(n_splits, len(own))
+    try:
+        kept, held = folds.hold_out(labels, share, seed, groups)
+    except InputError:
+        return  # as without groups
+    assert np.array_equal(np.sort([*kept, *held]), np.arange(len(labels)))
+    assert not set(groups[kept]) & set(groups[held])
+    for label, own in enumerate(sizes):
+        n = int((labels[held] == label).sum())
+        assert 0 < n < sum(own)
+        if len(own) > 1 and max(own) < share * sum(own) < sum(own) - max(own):
+            assert abs(n - share * sum(own)) <= max(own) / 2
+
+
+def test_a_group_of_several_classes_stays_whole() -> None:
+    labels = np.tile([0, 1, 1, 2], 20)
+    groups = np.repeat(np.arange(20), 4)
+    found = fold_of(labels, 5, groups)
+    assert (found.reshape(20, 4) == found[::4, np.newaxis]).all()
+    assert np.bincount(found).tolist() == [16] * 5
+    kept, held = folds.hold_out(labels, 0.25, 0, groups)
+    assert np.bincount(labels[held]).tolist() == [5, 10, 5]
+    assert not set(groups[kept]) & set(groups[held])
+
+
+def test_a_class_in_one_group_is_dealt_out_as_any() -> None:
+    labels = np.repeat([0, 1], [6, 20])
+    groups = np.array([0] * 6 + [*range(1, 19), 1, 1])
+    parts = folds.folds(labels, 3, 0, groups)
+    assert sorted((labels[part] == 0).sum() for part in parts) == [2, 2, 2]
+    assert len({k for k, part in enumerate(parts) for one in part if groups[one] == 1}) == 1
+    kept, held = folds.hold_out(labels, 0.3, 0, groups)
+    assert {0, 1} == set(labels[kept]) == set(labels[held])
+    assert not set(groups[kept][labels[kept] == 1]) & set(groups[held][labels[held] == 1])
 
 
 def test_scikit_learn_is_not_imported() -> None:

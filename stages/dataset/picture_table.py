@@ -1,0 +1,96 @@
+"""A table of one's own about a set's pictures: a CSV with the column picture, and another one."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from stages.program.errors import InputError
+from stages.program.wording import listed
+
+LARGEST = 256 << 20  # bytes
+
+
+class PictureTable:
+    """The rows of a table about pictures, and which of them name a picture that there is.
+
+    A picture is named by the sha256 of its file, by its path in the set, or by its path below data/images, with that or
+    without it.
+
+    Args:
+        param: the name below `data` in params.yaml, for sentences.
+        path: of the CSV.
+        column: the name of the other column.
+
+    """
+
+    def __init__(self, param: str, path: Path, column: str) -> None:
+        self.param, self.path, self.column = f"data.{param}", path, column
+        self._named: dict[str, None] = {}  # in the order of the table
+        self._used: set[str] = set()
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Read the table: yield pictures, as they are named, and what stands in the other column.
+
+        Raises:
+            InputError: no such table, other columns, or an empty cell.
+
+        """
+        param, path, column = self.param, self.path, self.column
+        try:
+            if path.stat().st_size > LARGEST:
+                raise InputError(f"{param}: {path} has more than {LARGEST >> 20} MiB; it is no table of pictures")
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                yield from self._parse(csv.reader(file))
+        except FileNotFoundError:
+            raise InputError(f"{param}: there is no file {path}; make it, with the line picture,{column}") from None
+        except IsADirectoryError:
+            raise InputError(f"{param}: {path} is a folder; name a CSV with the columns picture and {column}") from None
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{param}: {path} is no CSV in UTF-8: {error}") from None
+
+    def _parse(self, lines: Iterable[Sequence[str]]) -> Iterator[tuple[str, str]]:
+        numbered = enumerate((line for line in lines if line), start=1)
+        _, header = next(numbered, (1, []))
+        names = [name.strip().casefold() for name in header]
+        if not {"picture", self.column} <= set(names):
+            raise InputError(
+                f"{self.param}: the first line of {self.path} names the columns {listed(header)}; it takes picture and "
+                f"{self.column}"
+            )
+        at = [names.index(column) for column in ("picture", self.column)]
+        for number, line in numbered:
+            picture, value = (line[column].strip() if column < len(line) else "" for column in at)
+            if not picture or not value:
+                raise InputError(f"{self.param}: line {number} of {self.path} lacks a picture or a {self.column}")
+            key = picture.removeprefix("./").removeprefix("data/images/")
+            self._named[key] = None
+            yield key, value
+
+    def find(self, path: PurePosixPath, split: str, label: str, name: PurePosixPath, sha256: str) -> list[str]:
+        """Return by which names the table has a picture.
+
+        Args:
+            path: its path in the set.
+            split: train, val, or "" where that is not chosen yet.
+            label: its class there.
+            name: its path in the class.
+            sha256: of its file.
+
+        """
+        splits = [split] if split else ["train", "val"]
+        inside = f"{label}/{name}"
+        names = (sha256, str(path), inside, *(f"{one}/{inside}" for one in splits))
+        found = [one for one in names if one in self._named]
+        self._used.update(found)
+        return found
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence on rows that name no picture of the set, where there are such."""
+        missing = [picture for picture in self._named if picture not in self._used]
+        if not missing:
+            return []
+        more = ", ..." if len(missing) > 3 else ""
+        return [f"rows of {self.path} that name no picture of the set: {len(missing)} ({listed(missing[:3])}{more})"]
