@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+SCATTERED = 128  # rows of a mapped file that are read before what came with them is given back
 Cells = NDArray[np.int64]  # numbers of cells: row * number of views + view
 
 
@@ -110,6 +111,19 @@ def array_readers(folder: Path, names: Sequence[str], n: int, n_views: int) -> I
     with ExitStack() as stack:
         files = [stack.enter_context((folder / f"{name}.npy").open("rb")) for name in names]
         yield [ArrayReader(file, n, n_views) for file in files]
+
+
+def gather(array: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Return some rows of an array that may be memory-mapped.
+
+    Of a mapped file the system brings in a neighbourhood with each row: a few at a time, these do not add up.
+    """
+    found = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    for first in range(0, len(rows), SCATTERED):
+        piece = slice(first, first + SCATTERED)
+        found[piece] = array[rows[piece]]
+        release([array])
+    return found
 
 
 def release(arrays: Iterable[NDArray[Any]]) -> None:

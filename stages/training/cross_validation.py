@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from stages.files.arrays import gather
 from stages.program.errors import InputError
 from stages.program.progress import progress
 from stages.program.threads import cores, in_order
-from stages.training.design import Double, Problem
+from stages.training.design import ROWS, Double, Problem
 from stages.training.folds import folds
 from stages.training.linear import TOLERANCE, calibrate, solve
 from stages.training.linear_head import Float
@@ -61,7 +62,7 @@ def choose_emphasis(
     share = folds(problem.labels, n_shares, seed)[0]
     if int(np.bincount(problem.labels[share], minlength=problem.n_classes).min()) < 2:
         share = np.arange(len(problem.labels))
-    tables = [np.asarray(table[share]) for table in problem.tables] if n_shares > 1 else problem.tables
+    tables = [gather(table, share) for table in problem.tables] if n_shares > 1 else problem.tables
     groups = None if problem.groups is None else problem.groups[share]
     small = replace(problem, tables=tables, labels=problem.labels[share], groups=groups)
     losses = []
@@ -193,8 +194,10 @@ def _plain_logits(problem: Problem, flat: Double, pictures: NDArray[np.int64]) -
     design, n_classes, views = problem.design, problem.n_classes, problem.tables[0].shape[1]
     if design.rotation is None:
         head = design.head(flat, n_classes)
-        rows = np.concatenate([table[pictures, 0] for table in problem.tables], axis=1)
-        return head.logits(rows)
+        pieces = [pictures[first : first + ROWS] for first in range(0, len(pictures), ROWS)]
+        plain = [table[:, 0] for table in problem.tables]
+        rows = (np.concatenate([gather(table, piece) for table in plain], axis=1) for piece in pieces)
+        return np.concatenate([head.logits(piece) for piece in rows])
     weight, bias = flat[:-n_classes].reshape(n_classes, -1), flat[-n_classes:]
     logits: NDArray[Any] = design.blocks[0][pictures * views] @ weight.T + bias
     return logits

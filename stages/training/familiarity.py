@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from threadpoolctl import threadpool_limits
 
-from stages.files.arrays import release
+from stages.files.arrays import gather
 from stages.files.json_files import damaged
 from stages.training.design import Double, Problem
 from stages.training.directions import Directions
@@ -110,8 +110,7 @@ def familiarity_of_head(problem: Problem, logits: Float, n_splits: int, seed: in
     """
     tables, labels = problem.tables, problem.labels
     some = sample(labels, MOST, seed)
-    features = np.concatenate([table[some, 0] for table in tables], axis=1)
-    release(tables)
+    features = np.concatenate([gather(table[:, 0], some) for table in tables], axis=1)
     splits = folds(labels, min(n_splits, int(np.bincount(labels).min())), seed, problem.groups)
     parts = [np.flatnonzero(np.isin(some, split)) for split in splits]
     return fit_familiarity(features, labels[some], logits[some], [part for part in parts if len(part)], seed)

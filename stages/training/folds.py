@@ -8,14 +8,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.files.picture_list import Contents, prefixes
 from stages.program.errors import InputError
 
 Groups = NDArray[np.int64]  # (pictures,): the same number for those that are kept together, such as copies of one
 
 
-def number_groups(keys: NDArray[np.bytes_]) -> Groups:
+def number_groups(keys: Contents) -> Groups:
     """Return a number for each picture, (pictures,), the same for those with the same key: a content, or a group's."""
-    _, groups = np.unique(keys, return_inverse=True)
+    _, groups = np.unique(prefixes(keys), return_inverse=True)
     return groups.astype(np.int64)
 
 
@@ -54,10 +55,11 @@ def _firsts(
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
     """Return whether each picture is its group's first, the position of that first, and how many are in its group."""
     own = np.arange(len(labels))
-    _, positions, inverse, counts = np.unique(
-        own if groups is None else groups, return_index=True, return_inverse=True, return_counts=True
-    )
-    return np.isin(own, positions), positions[inverse], counts[inverse]
+    if groups is None:
+        return np.ones(len(labels), np.bool_), own, np.ones(len(labels), np.int64)
+    _, positions, inverse, counts = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
+    firsts = positions[inverse]
+    return firsts == own, firsts, counts[inverse]
 
 
 def _by_class(labels: NDArray[np.int64], firsts: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
