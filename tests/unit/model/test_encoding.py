@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -137,3 +138,42 @@ def test_whoever_decodes_and_whatever_computes(
 def test_an_accelerator_takes_fewer_pictures_where_they_are_large(crop: int, batch: int) -> None:
     preprocessing = Preprocessing(crop, crop, "bilinear", (0.5,) * 3, (0.5,) * 3)
     assert accelerator_batch(preprocessing) == batch
+
+
+def test_an_accelerator_never_has_more_pixels_than_of_256_usual_pictures() -> None:
+    for crop in (*range(257, 1024), 1024, 1025, 1448, 1449):
+        batch = accelerator_batch(Preprocessing(crop, crop, "bilinear", (0.5,) * 3, (0.5,) * 3))
+        most = max(n for n in (1, 2, 4, 8, 16, 32, 64, 128, 256) if n * crop * crop <= 256 * 256 * 256)
+        assert batch == max(BATCH, most)
+
+
+@pytest.mark.parametrize(
+    ("device", "there", "system", "elsewhere"),
+    [
+        ("cpu", {"/dev/nvidiactl"}, ("posix", "linux", "x86_64", ""), False),
+        ("cuda", set(), ("posix", "linux", "x86_64", ""), True),
+        ("cuda:1", set(), ("nt", "win32", "AMD64", ""), False),
+        ("auto", set(), ("posix", "linux", "x86_64", ""), False),
+        ("auto", {"/dev/nvidiactl"}, ("posix", "linux", "x86_64", ""), True),
+        ("auto", {"/dev/nvidiactl"}, ("nt", "win32", "AMD64", ""), False),
+        ("auto", {"/dev/dxg"}, ("posix", "linux", "x86_64", ""), True),
+        ("auto", {"/dev/kfd"}, ("posix", "linux", "x86_64", ""), True),
+        ("auto", {"/dev/dri"}, ("posix", "linux", "x86_64", ""), False),
+        ("auto", {"/dev/dri"}, ("posix", "linux", "x86_64", "+xpu"), True),
+        ("auto", set(), ("posix", "linux", "x86_64", "+xpu"), False),
+        ("auto", set(), ("posix", "darwin", "arm64", ""), True),
+        ("auto", set(), ("posix", "darwin", "x86_64", ""), False),
+        ("auto", set(), ("posix", "linux", "arm64", ""), False),
+    ],
+)
+def test_processes_decode_where_an_accelerator_computes(
+    monkeypatch: pytest.MonkeyPatch, device: str, there: set[str], system: tuple[str, ...], elsewhere: bool
+) -> None:
+    kind, platform, machine, build = system
+    with monkeypatch.context() as patch:
+        patch.setattr(encoding, "Path", lambda name: SimpleNamespace(exists=lambda: name in there))
+        patch.setattr(encoding, "os", SimpleNamespace(name=kind))
+        patch.setattr(encoding, "sys", SimpleNamespace(platform=platform))
+        patch.setattr(encoding, "machine", lambda: machine)
+        patch.setattr(encoding, "version", {"torch": f"2.8.0{build}"}.__getitem__)
+        assert encoding._computes_elsewhere(device) == elsewhere

@@ -49,6 +49,7 @@ def key(tmp_path: Path) -> Any:
         {"params": params("bfloat16")},
         {"layers": ["stem", "layer1"]},
         {"card": replace(CARD, architecture="resnet34")},
+        {"card": replace(CARD, architecture="timm/test_vit")},  # of another library
         {"card": replace(CARD, layers={"stem": ["conv1", "bn1"], "head": ["fc"]})},
         {"card": replace(CARD, preprocessing=replace(PREPROCESSING, levels=Levels(0, 4095)))},
         {"card": replace(CARD, preprocessing=replace(PREPROCESSING, interpolation="bicubic"))},

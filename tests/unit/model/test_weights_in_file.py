@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from stages.model import catalogue
-from stages.model.weights_in_file import Found, find_weights, tensors_in, wanted
+from stages.model.weights_in_file import Found, find_if_there, find_weights, tensors_in, wanted
 from stages.program.errors import InputError
+from tests.tiny_network import tiny  # noqa: F401
 
 State = dict[str, torch.Tensor]
 FAMILIES = ("resnet18", "mobilenet_v3_small")
@@ -170,6 +171,116 @@ def test_what_is_beside() -> None:
     assert find(state | {"fc.weight": torch.ones(2)}, "resnet18").beside == {}
 
 
+@pytest.mark.parametrize(
+    ("shape", "prefix"),
+    [
+        ("no head", ""),
+        ("three prefixes", "net.params.module.model.backbone."),
+        ("MoCo", "state_dict.module.encoder_q."),
+        ("BYOL", "online_encoder."),
+        ("an average of each epoch", "model."),
+        ("nothing but an average", "state_dict_ema."),
+        ("twice the same", "best."),
+    ],
+)
+def test_where_the_weights_lie(shape: str, prefix: str) -> None:
+    assert find(SHAPES[shape](below_head("resnet18"), "fc"), "resnet18").prefix == prefix
+
+
+def test_of_equal_ones_the_one_that_was_trained_is_named() -> None:
+    state = below_head("resnet18")
+    assert find({"ema": state, "model": changed(state, torch.clone)}, "resnet18").prefix == "model."
+    several = {"ema": other(state), "swa": state, "one": state | {}, "two": changed(state, torch.clone)}
+    assert find(several, "resnet18").prefix == "one."
+    assert find({"one": changed(state, torch.Tensor.int), "two": state}, "resnet18").prefix == "two."
+
+
+def parts_of(state: State, share: float) -> State:
+    """Return the first of the tensors, but for batch norm's counters so many of all."""
+    counted = [key for key in state if not key.endswith("num_batches_tracked")]
+    return {key: state[key] for key in counted[: round(share * len(counted))]}
+
+
+def test_what_is_said_is_of_the_part_that_is_most_like_it() -> None:
+    state = below_head("resnet18")
+
+    def refusal(content: object) -> str:
+        with pytest.raises(InputError) as caught:
+            find(content, "resnet18")
+        return str(caught.value).removeprefix("the file is not a resnet18: ").partition("; ")[0]
+
+    counted = [*parts_of(state, 1)]
+    n = len(counted)
+    most = {"a": parts_of(state, 0.6), "b": parts_of(state, 0.9), "c": parts_of(state, 0.7)}
+    first = round(0.9 * n)
+    assert refusal(most) == f"it lacks b.{counted[first]} (and {n - first - 1} more)"
+    assert refusal({"a": parts_of(state, 0.4)}) == f"it lacks {counted[0]} (and {n - 1} more)"
+    half = round(0.5 * n)
+    assert 2 * half == n
+    assert refusal({"a": parts_of(state, 0.5)}) == f"it lacks a.{counted[half]} (and {half - 1} more)"
+    equal = {"longer": parts_of(state, 0.8), "short": parts_of(state, 0.8)}
+    assert refusal(equal).startswith("it lacks short.")
+    assert refusal({"m": {key: state[key] for key in state if key != counted[7]}}) == f"it lacks m.{counted[7]}"
+    assert refusal({"m": state | {"layer1.0.a": ONES["weight"], "layer2.5.b": ONES["weight"]}}) == (
+        "m.layer1.0.a (and 1 more) is none of its tensors"
+    )
+    assert refusal({"m": state | {"conv1.lora": ONES["weight"]}}) == "m.conv1.lora is none of its tensors"
+    unlike = {"m": {f"{number:x}": torch.ones(1) for number in range(20)}}
+    with pytest.raises(
+        InputError, match=r"it lacks conv1.weight \(and 99 more\); it begins with m.0; set backbone.name"
+    ):
+        find(unlike, "resnet18")
+
+
+@pytest.mark.parametrize(
+    ("counter", "problem"),
+    [
+        (torch.tensor(7, dtype=torch.int32), None),
+        (torch.tensor(7.0, dtype=torch.float16), None),
+        (torch.tensor(7j), "layer1.0.bn2.num_batches_tracked is complex64, where floating-point numbers of 16 bits or"),
+        (torch.ones((), device="meta"), "layer1.0.bn2.num_batches_tracked is no dense tensor"),
+    ],
+)
+def test_kinds_of_counters(counter: torch.Tensor, problem: str | None) -> None:
+    content = {"model": below_head("resnet18") | {"layer1.0.bn2.num_batches_tracked": counter}}
+    if problem is None:
+        assert find(content, "resnet18").state["layer1.0.bn2.num_batches_tracked"] == 7
+        return
+    with pytest.raises(InputError) as caught:
+        find(content, "resnet18")
+    assert str(caught.value).startswith(f"the file cannot be used: model.{problem}")
+    assert str(caught.value).endswith("; save model.state_dict() in float32")
+
+
+def test_a_network_is_looked_for_before_it_is_asked_for() -> None:
+    state, needed = below_head("resnet18"), wanted(network("resnet18"), "resnet18")
+    there = find_if_there(tensors_in({"model": state}), needed, "the file")
+    assert there is not None
+    assert there.prefix == "model."
+    larger = state | {"conv1.weight": torch.ones(6, 3, 9, 9)}
+    for others in (larger, parts_of(state, 0.9), {}):
+        assert find_if_there(tensors_in({"model": others}), needed, "the file") is None
+    both = tensors_in({"large": larger, "usual": state})
+    found = find_if_there(both, needed, "the file")
+    assert found is not None
+    assert found.prefix == "usual."
+
+
+def test_what_follows_from_the_sizes_is_not_asked_of_a_file(tiny: str) -> None:  # noqa: F811
+    built = catalogue.build(tiny, 2)
+    built.get_submodule("layer1").register_buffer("attn_mask", torch.full((2, 2), 5.0))
+    needed = wanted(built, tiny)
+    state = {key: tensor for key, tensor in built.state_dict().items() if not key.startswith("head.")}
+    assert sorted(needed.stored) == sorted(state)
+    assert [*needed.computed] == ["layer1.attn_mask"]
+    of_another_size = under("net.", state | {"layer1.attn_mask": torch.zeros(3, 3)})
+    for content in (of_another_size, {key: tensor for key, tensor in state.items() if "mask" not in key}):
+        found = find_weights(content, needed, "the file")
+        assert torch.equal(found.state["layer1.attn_mask"], state["layer1.attn_mask"])
+        assert found.state.keys() == state.keys()
+        assert found.beside == {}
+
+
 def test_batches_are_counted_from_nought_where_they_were_not_counted() -> None:
     state = below_head("resnet18")
     some = {key: value for key, value in state.items() if key != "layer1.0.bn1.num_batches_tracked"}
@@ -186,6 +297,28 @@ def test_a_dictionary_in_itself() -> None:
     for _ in range(100):
         content = {"in": content, "too": content}
     assert tensors_in(content) == {}
+
+
+def test_names_are_the_keys_that_lead_to_a_tensor() -> None:
+    a, b, c, d = (torch.tensor(number) for number in range(4))
+    content = {
+        "first": {3: a, "in": {"": b}, ("no", "name"): c, None: {"x": c}},
+        "text": "no tensor",
+        "list": [c],
+        "last": d,
+        "first.3": c,
+    }
+    found = tensors_in(content)
+    assert [*found] == ["first.3", "first.in.", "last"], "in the order of the file"
+    assert found["first.3"] is a
+    assert found["last"] is d
+    shared = {"x": a}
+    assert [*tensors_in({"one": shared, "two": shared})] == ["one.x"]
+    deep: Any = {"x": a}
+    for depth in range(2, 10):
+        assert [*tensors_in(deep)] == ["k." * (depth - 2) + "x"]
+        deep = {"k": deep}
+    assert tensors_in(deep) == {}, "of more than eight"
 
 
 def test_the_published_names_of_the_offline_network() -> None:
