@@ -71,6 +71,11 @@ def check_is_its_chain(name: str) -> None:
         difference = float((whole(batch) - expected).abs().max())
     assert float((expected[0] - expected[1]).abs().max()) > 1000 * difference, "the pictures tell, the chain does not"
     assert names[:2] == (["avgpool", "head"] if name in UNCUT else ["stem", "layer1"])
+    numbered = [name for name in names if name.startswith("layer")]
+    assert numbered == [f"layer{number}" for number in range(1, len(numbered) + 1)]
+    assert [name for name in names if name not in numbered] in (
+        ["avgpool", "head"], ["stem", "avgpool", "head"], ["stem", "conv", "avgpool", "head"]
+    )  # fmt: skip
     assert names[-2:] == ["avgpool", "head"]
     assert card.tensors_in_layers(state) == list(state), "each tensor is in a layer"
     for cut in names[:-1]:

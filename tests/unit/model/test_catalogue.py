@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torchvision import models
 
+from stages.files.card import Preprocessing
 from stages.files.hashing import sha256_of
 from stages.model import catalogue
 from stages.model.families import efficientnet_lite
@@ -50,6 +53,7 @@ def test_the_offline_weights_take_the_names_of_the_same_places(name: str, side: 
     entry = catalogue.published(name)["IMAGENET1K_V1"]
     assert sha256_of(Path(entry.source)) == entry.sha256
     assert (entry.preprocessing.resize, entry.preprocessing.crop) == (side + 32, side)
+    assert entry.preprocessing == catalogue.published(f"timm/tf_{name}.in1k")["in1k"].preprocessing, "as timm has it"
     state = torch.load(entry.source, weights_only=True)
     with torch.device("meta"):
         network = catalogue.build(name, 1000)
@@ -58,6 +62,46 @@ def test_the_offline_weights_take_the_names_of_the_same_places(name: str, side: 
     in_order = [key for key in state if "num_batches" not in key]
     assert [names[key] for key in network.state_dict() if "num_batches" not in key] == in_order
     assert all(state[names[key]].shape == tensor.shape for key, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "expected", "licence"),
+    [
+        ("resnet18", "IMAGENET1K_V1", (256, 224, "bilinear"), "BSD-3-Clause, torchvision's"),
+        ("efficientnet_v2_s", "IMAGENET1K_V1", (384, 384, "bilinear"), "BSD-3-Clause, torchvision's"),
+        ("vit_b_16", "IMAGENET1K_SWAG_E2E_V1", (384, 384, "bicubic"), "https://github.com/facebookresearch/SWAG/"),
+    ],
+)
+def test_published_weights_say_how_pictures_are_prepared(
+    name: str, weights: str, expected: tuple[int, int, str], licence: str
+) -> None:
+    entry = catalogue.published(name)[weights]
+    assert entry.preprocessing == Preprocessing(*expected, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert entry.licence is not None
+    assert entry.licence.startswith(licence)
+
+
+class Downloaded(SimpleNamespace):
+    """What torchvision takes for published weights."""
+
+    state: dict[str, torch.Tensor]
+
+    def get_state_dict(self, **_: object) -> dict[str, torch.Tensor]:
+        return dict(self.state)
+
+
+@pytest.mark.filterwarnings("ignore:.*to a meta parameter")  # names are compared, and shapes
+@pytest.mark.parametrize("name", ["densenet121", "vit_b_32"])
+def test_torchvision_reads_the_older_names_of_its_published_weights(name: str) -> None:
+    with torch.device("meta"):
+        network: Any = catalogue.build(name, 3)
+    names = catalogue.family_of(name).names_in_files(network)
+    assert sum(old != key for key, old in names.items()) > 40
+    state = {names[key]: tensor for key, tensor in network.state_dict().items() if "num_batches" not in key}  # as there
+    if name == "densenet121":
+        models.densenet._load_state_dict(network, Downloaded(state=state), progress=False)
+    else:
+        network.load_state_dict(state)
 
 
 def test_weights_whose_package_is_missing_get_a_sentence() -> None:
