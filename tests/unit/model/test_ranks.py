@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +11,9 @@ import pytest
 import torch
 from torch import distributed
 
-from stages.model import ranks as ranks_module
 from stages.model.ranks import Ranks, join_process_group
 from stages.program.errors import InputError
+from tests.two_ranks import in_two_processes
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 64, 65, 1000])
@@ -30,38 +26,16 @@ def test_shares_are_all_of_it_in_order(n: int, size: int) -> None:
     assert [*Ranks(size - 1, size).shard(n)][-1:] == [*range(n)][-1:]
 
 
-def in_two_processes(monkeypatch: pytest.MonkeyPatch, work: Callable[[Ranks], None]) -> None:
-    """Run `work` in this process as rank 0, and in a copy of it as rank 1, which has to end well."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = str(free.getsockname()[1])
-    for name, value in {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port, "RANK": "0"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(ranks_module, "die_with_parent", lambda: None)  # this process is to outlive the tests
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    child = os.fork()
-    if not child:
-        signal.alarm(60)
-        status = 1
-        try:
-            os.environ["RANK"] = "1"
-            with join_process_group("cpu") as joined:
-                work(joined)
+def joined(monkeypatch: pytest.MonkeyPatch, work: Callable[[Ranks], None]) -> None:
+    """Run `work` in two processes that have joined."""
+
+    def join() -> None:
+        with join_process_group("cpu") as ranks:
+            work(ranks)
+        if ranks.rank:
             print("the other rank says nothing", flush=True)
-            status = 0
-        except BaseException:
-            traceback.print_exc(file=sys.__stderr__)
-        finally:
-            os._exit(status)
-    try:
-        with join_process_group("cpu") as joined:
-            work(joined)
-    finally:
-        torch.set_num_threads(threads)
-        _, status = os.waitpid(child, 0)
-    assert status == 0
-    assert not distributed.is_initialized()
+
+    in_two_processes(monkeypatch, join)
 
 
 def test_two_processes_exchange_what_they_have(
@@ -85,7 +59,8 @@ def test_two_processes_exchange_what_they_have(
             assert (in_tmp_path / "out/old").exists()
             (folder / str(ranks.rank)).touch()
 
-    in_two_processes(monkeypatch, work)
+    joined(monkeypatch, work)
+    assert not distributed.is_initialized()
     assert sorted(path.name for path in in_tmp_path.rglob("*")) == ["0", "1", "out"]
     assert capfd.readouterr().out == ""
 
@@ -97,7 +72,7 @@ def test_another_process_that_ends_gets_a_sentence(monkeypatch: pytest.MonkeyPat
         ranks.barrier()
 
     with pytest.raises(InputError, match="the connection to another of the processes broke off"):
-        in_two_processes(monkeypatch, work)
+        joined(monkeypatch, work)
     distributed.destroy_process_group()
 
 
@@ -108,7 +83,7 @@ def test_an_error_of_the_block_is_itself(monkeypatch: pytest.MonkeyPatch) -> Non
             raise RuntimeError("of the block")
 
     with pytest.raises(RuntimeError, match="of the block"):
-        in_two_processes(monkeypatch, work)
+        joined(monkeypatch, work)
     distributed.destroy_process_group()
 
 
