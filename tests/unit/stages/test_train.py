@@ -16,7 +16,7 @@ import torch
 import yaml
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_sample_weight
@@ -34,6 +34,7 @@ from stages.pictures.views import evaluation_view
 from stages.program.params import load_params
 from stages.training.cross_validation import cross_validate
 from stages.training.design import Problem
+from stages.training.familiarity import Familiarity
 from stages.training.folds import folds, hold_out, number_groups
 from stages.training.linear import fit_head
 from tests.conftest import contents
@@ -152,6 +153,11 @@ def test_a_head_of_margins_is_scaled_by_pictures_that_it_was_not_trained_on(
     np.testing.assert_allclose(saved[f"{card.head}.weight"], head.weight * factor, rtol=0.01, atol=1e-4)
     np.testing.assert_allclose(saved[f"{card.head}.bias"], head.bias * factor, rtol=0.01, atol=1e-4)
     assert metrics()["holdout"]["loss"] == pytest.approx(min(losses), abs=1e-4)
+    familiarity = Familiarity.read(Path("data/model"))
+    assert familiarity is not None
+    quartiles = np.percentile(logsumexp(logits * factor, axis=1), [25, 50, 75])  # of the energy of what is saved
+    assert familiarity.scales[0] == pytest.approx([quartiles[1], quartiles[2] - quartiles[0]], rel=0.01)
+    assert card.strategy == load_params().chosen.model_dump() | {"name": "svm", "seed": 0} | metrics()["chosen"]
 
 
 def test_groups_are_in_one_fold_and_on_one_side_of_the_hold_out(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 import stat
 import zlib
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zipfile import ZipFile, ZipInfo
 
@@ -17,7 +20,7 @@ from PIL import Image
 
 from stages.program.errors import InputError
 from stages.program.params import load_params
-from stages.unzip import unzip
+from stages.unzip import main, unzip
 from tests.conftest import ROOT, draw, write_zip
 from tests.damage import examples
 
@@ -57,6 +60,151 @@ def test_a_pattern_that_leaves_nothing_out_is_named(tmp_path: Path) -> None:
     data = DATA.model_copy(update={"exclude": ["imageNotFound.*", "wasp*", "000.jpg"]})
     summary = unzip(write_zip(tmp_path / "set.zip", train=3, val=2), tmp_path / "images", data)
     assert summary["notes"] == ["data.exclude: no file or folder of the set matches imageNotFound.*, wasp*"]
+
+
+def plain(number: int, mode: str = "RGB") -> bytes:
+    """A small picture of one colour, another for each number; grey levels of 16 bits for the mode "I;16"."""
+    file = BytesIO()
+    colour: Any = 1000 + number if mode == "I;16" else (number % 256, number // 256, 7)
+    Image.new(mode, (9, 8), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def zipped(path: Path, content: dict[str, bytes]) -> Path:
+    with ZipFile(path, "w") as file:
+        for name, one in content.items():
+            file.writestr(name, one)
+    return path
+
+
+def test_what_the_stage_says(
+    in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Counts by hand, of a set in which all that is said occurs."""
+    content, number = {}, 0
+    for split, of_each in (("train", 3), ("val", 1)):
+        for label in range(21):
+            for name in range(of_each):
+                number += 1
+                content[f"s/{split}/c{label:02}/{name}.png"] = plain(number)
+    content["s/train/c03/copy.png"] = content["s/train/c03/again.png"] = content["s/train/c03/0.png"]
+    content["s/val/c04/copy.png"] = content["s/train/c04/1.png"]
+    content["s/train/c05/deep.png"], content["s/val/c05/deep.png"] = plain(0, "I;16"), plain(3000, "I;16")
+    content["s/train/c05/broken.png"] = b"none"
+    content |= {f"s/notes{letter}.txt": b"x" for letter in "abcdefghijk"}
+    (in_tmp_path / "data/raw").mkdir(parents=True)
+    shutil.copy(ROOT / DATA.fixes, DATA.fixes)
+    zipped(in_tmp_path / "data/raw/dataset", content)
+    data = DATA.model_copy(update={"exclude": ["wasps"]})
+    monkeypatch.setattr("stages.unzip.load_params", lambda: SimpleNamespace(data=data))
+    main()
+    said = capsys.readouterr().out.splitlines()
+    counts = {"train": {f"c{label:02}": 3 for label in range(21)}, "val": {f"c{label:02}": 1 for label in range(21)}}
+    counts["train"] |= {"c03": 5, "c05": 4}
+    counts["val"] |= {"c04": 2, "c05": 2}
+    first = {split: ", ".join(f"{n} {label}" for label, n in [*of.items()][:20]) for split, of in counts.items()}
+    assert said == [
+        "data.exclude: no file or folder of the set matches wasps",
+        f"train: 66 pictures ({first['train']}, ... 21 classes)",
+        f"val: 23 pictures ({first['val']}, ... 21 classes)",
+        "of val, 1 are in train, too, byte for byte: they do not test what was learnt",
+        "of train, 2 are copies of others: what is held out of it may have been trained on",
+        "2 pictures have more than 8 bits: black is 0 and white 4095, in all of them",
+        *(f"left out: s/notes{letter}.txt: not a picture" for letter in "abcdefghij"),
+        "left out: ... (metrics/data.json has more)",
+        "of 101 files, 89 are used (66 train, 23 val), 12 left out",
+    ]
+    written = json.loads(Path("metrics/data.json").read_text())
+    assert written["levels"] == {"pictures": 2, "black": 0, "white": 4095}
+    assert json.loads(Path("data/images/levels.json").read_text()) == {"black": 0, "white": 4095}
+    assert {split: written[split] for split in counts} == {
+        split: {"pictures": sum(of.values()), "classes": of} for split, of in counts.items()
+    }
+    assert (written["train_copies"], written["val_also_in_train"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "exclude", "sentence"),
+    [
+        ({"a/notes.txt": b"x"}, [], "arrange them as <class>/<picture>"),
+        ({"a/notes.txt": b"x", "a/more.RAR": b"x"}, [], "it holds 'a/more.RAR': unpack it and give that one"),
+        (
+            {"a/1.jpg": b"x", "b/2.jpg": b"x", "b/3.txt": b"x", ".c/4.jpg": b"x", "more.rar": b"x"},
+            ["?.jpg", "*.txt"],
+            "data.include and data.exclude leave out 3 files",
+        ),
+    ],
+)
+def test_a_set_without_pictures(tmp_path: Path, content: dict[str, bytes], exclude: list[str], sentence: str) -> None:
+    data = DATA.model_copy(update={"exclude": exclude})
+    with pytest.raises(InputError) as caught:
+        unzip(zipped(tmp_path / "set.zip", content), tmp_path / "images", data)
+    assert str(caught.value) == f"the set holds no pictures; {sentence}"
+
+
+def classes(*labels: str, n: int = 3) -> dict[str, bytes]:
+    return {f"{label}/{k}.png": plain(10 * number + k) for number, label in enumerate(labels) for k in range(n)}
+
+
+@pytest.mark.parametrize(("rare", "others"), [("a", ""), ("ab", " (and so of 1 others: b)"), ("abc", None)])
+def test_classes_of_one_picture_are_counted(tmp_path: Path, rare: str, others: str | None) -> None:
+    content = {f"{split}/{name}": one for split in ("train", "val") for name, one in classes("x", "y", *rare).items()}
+    content = {name: one for name, one in content.items() if name.split("/")[1] not in rare or "0.png" in name}
+    expected = " (and so of 2 others: b, c)" if others is None else others
+    with pytest.raises(InputError) as caught:
+        unzip(zipped(tmp_path / "set.zip", content), tmp_path / "images", DATA)
+    assert str(caught.value).startswith(f"of the class 'a' there is 1 picture to train on{expected}, and 2 are needed")
+
+
+@pytest.mark.parametrize(
+    ("folders", "changes", "empty"),
+    [
+        (["s/wasps/"], {}, "s/wasps"),
+        (["s/wasps/", "s/moths/", "s/ants/new/"], {}, "s/moths"),
+        (["s/wasps/"], {"exclude": ["wasps"]}, None),
+        (["s/wasps/"], {"include": ["ants", "bees"]}, None),
+        (["s/.git/", "s/ants/new/", "other/"], {}, None),
+    ],
+)
+def test_an_empty_folder_beside_the_classes(
+    tmp_path: Path, folders: list[str], changes: dict[str, list[str]], empty: str | None
+) -> None:
+    content = {f"s/{name}": one for name, one in classes("ants", "bees").items()}
+    path = zipped(tmp_path / "set.zip", content | dict.fromkeys(folders, b""))
+    data = DATA.model_copy(update=changes)
+    if empty is None:
+        assert unzip(path, tmp_path / "images", data)["files"]["used"] == 6
+        return
+    with pytest.raises(InputError, match=f"the class folder {empty}/ is empty; put pictures into it, or name it in"):
+        unzip(path, tmp_path / "images", data)
+
+
+def test_archives_and_links_in_a_set_are_left_out(tmp_path: Path) -> None:
+    content = {f"s/{name}": one for name, one in classes("ants", "bees").items()}
+    path = zipped(tmp_path / "set.zip", content | {"s/ants/more.zip": b"x", "s/old.tar.gz": b"x"})
+    with ZipFile(path, "a") as file:
+        for name in ("s/ants/link.png", "s/bees/link", "elsewhere"):
+            member = ZipInfo(name)
+            member.create_system, member.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+            file.writestr(member, b"../nowhere")
+    summary = unzip(path, tmp_path / "images", DATA.model_copy(update={"max_bad_fraction": 1.0}))
+    assert {left["file"]: left["reason"] for left in summary["left_out"]} == {
+        "s/ants/more.zip": "an archive inside the set",
+        "s/old.tar.gz": "an archive inside the set",
+        **dict.fromkeys(("s/ants/link.png", "s/bees/link", "elsewhere"), "a symbolic link"),
+    }
+    assert summary["files"] == {"all": 11, "used": 6, "left_out": 5}
+
+
+def test_names_in_an_encoding_that_is_not_said_are_counted(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "set.zip", classes("ants", "bees"))
+    content = path.read_bytes()
+    assert b"ants/0.png" in content
+    path.write_bytes(content.replace(b"ants/0.png", b"ants/\x81.png"))  # of IBM's code page: u with two dots
+    summary = unzip(path, tmp_path / "images", DATA)
+    assert summary["files"]["used"] == 6
+    [note] = [note for note in summary["notes"] if "encoding" in note]
+    assert note.startswith("1 names are in an encoding that the archive does not say, such as 'ants/ü.png': if they")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
