@@ -12,7 +12,6 @@ import pytest
 import torch
 from torchvision import models
 
-from stages.files.card import Preprocessing
 from stages.files.hashing import sha256_of
 from stages.model import catalogue
 from stages.model.families import efficientnet_lite
@@ -64,21 +63,12 @@ def test_the_offline_weights_take_the_names_of_the_same_places(name: str, side: 
     assert all(state[names[key]].shape == tensor.shape for key, tensor in network.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    ("name", "weights", "expected", "licence"),
-    [
-        ("resnet18", "IMAGENET1K_V1", (256, 224, "bilinear"), "BSD-3-Clause, torchvision's"),
-        ("efficientnet_v2_s", "IMAGENET1K_V1", (384, 384, "bilinear"), "BSD-3-Clause, torchvision's"),
-        ("vit_b_16", "IMAGENET1K_SWAG_E2E_V1", (384, 384, "bicubic"), "https://github.com/facebookresearch/SWAG/"),
-    ],
-)
-def test_published_weights_say_how_pictures_are_prepared(
-    name: str, weights: str, expected: tuple[int, int, str], licence: str
-) -> None:
-    entry = catalogue.published(name)[weights]
-    assert entry.preprocessing == Preprocessing(*expected, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert entry.licence is not None
-    assert entry.licence.startswith(licence)
+def test_published_weights_have_a_licence_of_their_own_or_that_of_the_code() -> None:
+    for name, weights, licence in (
+        ("resnet18", "IMAGENET1K_V1", "BSD-3-Clause, torchvision's"),
+        ("vit_b_16", "IMAGENET1K_SWAG_E2E_V1", "https://github.com/facebookresearch/SWAG/"),
+    ):
+        assert str(catalogue.published(name)[weights].licence).startswith(licence)
 
 
 class Downloaded(SimpleNamespace):
