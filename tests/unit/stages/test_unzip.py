@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import stat
 import zlib
 from io import BytesIO
@@ -93,9 +92,9 @@ def test_what_the_stage_says(
     content["s/train/c05/broken.png"] = b"none"
     content |= {f"s/notes{letter}.txt": b"x" for letter in "abcdefghijk"}
     (in_tmp_path / "data/raw").mkdir(parents=True)
-    shutil.copy(ROOT / DATA.fixes, DATA.fixes)
     zipped(in_tmp_path / "data/raw/dataset", content)
-    data = DATA.model_copy(update={"exclude": ["wasps"]})
+    tables = {name: str(ROOT / getattr(DATA, name)) for name in ("fixes", "groups")}
+    data = DATA.model_copy(update={"exclude": ["wasps"], **tables})
     monkeypatch.setattr("stages.unzip.load_params", lambda: SimpleNamespace(data=data))
     main()
     said = capsys.readouterr().out.splitlines()
