@@ -29,7 +29,9 @@ def main() -> None:
     """Print a table with a row for each stage."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sizes", type=int, nargs="+", help="numbers of pictures")
-    print(table(measure(parser.parse_args().sizes)))
+    parser.add_argument("--backbone", default="resnet18", help="the network, of random weights")
+    arguments = parser.parse_args()
+    print(table(measure(arguments.sizes, arguments.backbone)))
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Cost:
     mib: float
 
 
-def measure(sizes: Iterable[int]) -> list[Cost]:
+def measure(sizes: Iterable[int], backbone: str = "resnet18") -> list[Cost]:
     """Run every stage by itself, for each number of pictures."""
     found = []
     for n in sizes:
@@ -54,7 +56,7 @@ def measure(sizes: Iterable[int]) -> list[Cost]:
                 for name, content in drawn(n):
                     file.writestr(name, content)
             checkout.set({
-                "backbone.name": "resnet18", "backbone.weights": "random",
+                "backbone.name": backbone, "backbone.weights": "random",
                 "data.limits.ratio": 1e6, "strategies.linear.layers": "stem", "strategies.linear.weight_decay": 0.01,
             })  # fmt: skip
             for stage in STAGES:
