@@ -19,7 +19,7 @@ from stages.program.errors import InputError
 from stages.program.params import load_params
 from tests.conftest import SOAK, Checkout, draw, save_random, write_zip
 from tests.small_run import run
-from tools.advise.candidates import probe_heads, trained_candidates
+from tools.advise.candidates import probe_heads, trained_candidates, usable
 
 NETWORKS = r'aria-label="Networks".*?</table>'
 TABLE = re.compile(r"  (\S.*?) {2,}([01]\.\d{4}) ± ")
@@ -130,6 +130,7 @@ def test_advice_goes_by_the_strategies_that_there_are(drawn_images: Path) -> Non
     run("linear", {}, "mobilenet_v3_small")
     content = yaml.safe_load(Path("params.yaml").read_text())
     own = content["strategies"].pop("linear") | {"layers": ["conv", "layer3"], "loss": "hinge"}
+    partial = content["strategies"]["partial"]
     content["strategies"] = {"mine": own, "deeper": content["strategies"]["finetune"]}
     Path("params.yaml").write_text(yaml.safe_dump(content | {"strategy": "mine"}))
     params, card = load_params(), Card.read(Path("data/features"))
@@ -138,7 +139,19 @@ def test_advice_goes_by_the_strategies_that_there_are(drawn_images: Path) -> Non
     assert [one.name for one in heads] == ["mine", f"mine, {card.depths[-1]} alone"]
     assert heads[1].command.endswith(f"-S strategy=mine -S strategies.mine.layers={card.depths[-1]}")
     assert [one.name for one in trained_candidates(params, card, 24, 1.0)] == ["deeper"]
-    del content["strategies"]["mine"]
+    assert usable(params, card) == (params, [])
+    content["strategies"] |= {
+        "other": own | {"layers": "layer99"}, "lower": partial | {"freeze": "layer98"}
+    }  # fmt: skip
+    Path("params.yaml").write_text(yaml.safe_dump(content | {"strategy": "mine"}))
+    left, reasons = usable(load_params(), card)
+    assert {*left.strategies} == {"mine", "deeper"}
+    assert sorted(reason.partition(" below")[0] for reason in reasons) == [
+        "lower: freeze: mobilenet_v3_small has no layer 'layer98'",
+        "other: layers: mobilenet_v3_small has no layer 'layer99'",
+    ]
+    for name in ("mine", "other", "lower"):
+        del content["strategies"][name]
     Path("params.yaml").write_text(yaml.safe_dump(content | {"strategy": "deeper"}))
     with pytest.raises(InputError, match="no strategy in params.yaml has the solver lbfgs"):
         probe_heads(load_params(), card, StoredSplit(Path("data/features/train")))

@@ -30,7 +30,7 @@ from stages.training import folds
 from stages.training.directions import Directions
 from stages.training.folds import Groups
 from tools.advise import ADVICE, FOLDER, GROUPS, HEADER, SUSPECTS, networks, probes, situation, state, suspects
-from tools.advise.candidates import probe_heads, trained_candidates
+from tools.advise.candidates import probe_heads, trained_candidates, usable
 from tools.advise.looking import (
     Grey,
     Pictures,
@@ -62,8 +62,8 @@ def main() -> None:
     )
     parser.add_argument("--fits", metavar="FIT,...", help="what to compare of backbone.fit: crop,squash,pad")
     arguments = parser.parse_args()
-    params = load_params()
     card = Card.read(Path("data/features"))
+    params, left_out = usable(load_params(), card)
     train, val = (Pictures.read(split, card) for split in ("train", "val"))
     asked = []
     if arguments.backbones is not None or arguments.fits is not None:
@@ -99,6 +99,7 @@ def main() -> None:
         "recommended": described(best),
         "expected": scored(curve[-1]),  # of a head on all depths, on all pictures that are looked at
         "strategies": [described(one) for one in (*ranked, *trained)],
+        "left_out": left_out,
         "depths": [scored(one) for one in depths],
         "learning_curve": [scored(one) | {"pictures": len(one.losses)} for one in curve],
         "batch_norm": norms,
@@ -111,8 +112,9 @@ def main() -> None:
     }
     if len(np.unique(groups[chosen])) <= (1 - TELLING) * len(chosen):
         content["copies_apart"] = scored(copies_apart(coordinates, train.labels[chosen], params.seed))
-    if asked:
-        content["networks"] = networks.described(networks.compare(params, asked, train, groups))
+    compared = networks.described(networks.compare(params, asked, train, groups)) if asked else []
+    if compared or (compared := networks.described_before(content["of"])):
+        content["networks"] = compared
     write_json(ADVICE, content)
     write_csv_file(SUSPECTS, [HEADER, *(row.cells for row in rows)])
     write_csv_file(GROUPS, [("picture", "group"), *together])
@@ -206,6 +208,8 @@ def print_advice(content: dict[str, Any]) -> None:
             f"{shown(one, 'accuracy')}   {shown(one, 'loss')}" if "loss" in one else f"{'known once it is trained':<33}"
         )
         print(f"  {one['name']:<20} {known}   {one['seconds']:7.0f}{'  tied with the best' if one.get('tied') else ''}")
+    for reason in content["left_out"]:
+        print(f"  left out: {reason}")
     if words := content["batch_norm"]["words"]:
         print(f"batch norm: {words}")
     print(f"expect:   {shown(content['expected'], 'accuracy')} of a head on all depths and all pictures")

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from stages.files.card import Card
 from stages.files.stored_split import StoredSplit
-from stages.model.cut import pooled_layers
+from stages.model.cut import head_depths, pooled_layers
 from stages.program.errors import InputError
 from stages.program.params import GradientDescent, LbfgsHead, Params
 from stages.program.threads import cores, in_order
@@ -20,6 +20,29 @@ from tools.advise.probes import Probe
 from tools.advise.situation import Candidate
 
 CROSS_ENTROPY = "cross_entropy"
+
+
+def usable(params: Params, card: Card) -> tuple[Params, list[str]]:
+    """Return the params without the strategies that name a layer which the network does not have, and why they go.
+
+    Raises:
+        InputError: none is left.
+
+    """
+    strategies: dict[str, LbfgsHead | GradientDescent] = {}
+    reasons: list[str] = []
+    for name, one in params.strategies.items():
+        try:
+            if isinstance(one, LbfgsHead):
+                pooled_layers(card, one.layers)
+            else:
+                head_depths(card, one)
+            strategies[name] = one
+        except InputError as error:
+            reasons.append(f"{name}: {error}")
+    if not strategies:
+        raise InputError(reasons[0])
+    return params.model_copy(update={"strategies": strategies}), reasons
 
 
 def probe_heads(
@@ -38,7 +61,7 @@ def probe_heads(
         seconds on all pictures, about; and for the last depth alone.
 
     Raises:
-        InputError: no strategy is such a head, or one names a layer that there is not.
+        InputError: no strategy is such a head.
 
     """
     heads = {name: one for name, one in params.strategies.items() if isinstance(one, LbfgsHead)}

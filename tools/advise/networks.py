@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from stages.files.card import Card
+from stages.files.json_files import read_json
 from stages.files.rows import ROWS, RowStore
 from stages.files.stored_split import StoredSplit
 from stages.model.encoding import WEIGHTS, Encoder, pooled_encoder
@@ -33,7 +34,7 @@ from stages.program.wording import did_you_mean, listed, one_line
 from stages.sources.fetch import local_path
 from stages.training import folds
 from stages.training.folds import Groups
-from tools.advise import probes
+from tools.advise import ADVICE, probes
 from tools.advise.looking import Pictures
 from tools.advise.probes import Probe
 from tools.advise.situation import Candidate, ranked
@@ -256,3 +257,12 @@ def described(compared: Sequence[Compared]) -> list[dict[str, Any]]:
         for one in compared
         for best in [min(one.depths, key=lambda probe: probe.loss)]
     ]  # fmt: skip
+
+
+def described_before(of: str) -> list[dict[str, Any]]:
+    """Return the networks of the last advice, where it was on the same features; none where there is no such advice."""
+    with suppress(InputError):
+        content = read_json(ADVICE)
+        if content.get("of") == of:
+            return list(content.get("networks", []))
+    return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -176,3 +177,19 @@ def test_the_command_says_all_that_differs(params: Params, tmp_path: Path) -> No
         "backbone.name=wide", f"'backbone.weights=\"{file}\"'", "backbone.sha256=null", "backbone.fit=pad",
     ]  # fmt: skip
     assert PREPROCESSING.fitted("pad").resize == PREPROCESSING.crop
+
+
+def test_networks_that_were_compared_are_named_again_for_the_same_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert networks.described_before("a") == []
+    Path("metrics").mkdir()
+    for content, found in (
+        ({"of": "a", "networks": [{"name": "tiny"}]}, [{"name": "tiny"}]), ({"of": "a"}, []),
+        ({"of": "b", "networks": [{"name": "tiny"}]}, []),
+    ):  # fmt: skip
+        Path("metrics/advice.json").write_text(json.dumps(content))
+        assert networks.described_before("a") == found
+    Path("metrics/advice.json").write_text("{")
+    assert networks.described_before("a") == []
