@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from dataclasses import astuple, replace
-from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.dataset.archive import Archive
+from stages.dataset.class_checks import (
+    check_classes,
+    check_no_class_is_empty,
+    check_no_class_is_lost,
+    check_sizes_of_classes,
+)
+from stages.dataset.counts import count
 from stages.dataset.fixes import Fixes
 from stages.dataset.groups import Groups
-from stages.dataset.layout import SPLITS, Layout, choose, matches, read_layout
+from stages.dataset.layout import SPLITS, Layout, choose, read_layout
 from stages.dataset.left_out import LeftOut
 from stages.dataset.members import Member, Members
 from stages.dataset.paths import Paths
@@ -23,7 +28,6 @@ from stages.dataset.suffixes import ARCHIVES, TABLES, picture_like
 from stages.dataset.unpacked import Picture, check_places, correct, read_pictures
 from stages.files.atomic import replacing
 from stages.files.json_files import write_json
-from stages.files.listing import is_hidden
 from stages.files.records import Records
 from stages.pictures import decoding
 from stages.pictures.levels import Extent, common_levels, write_levels
@@ -33,7 +37,6 @@ from stages.program.progress import progress
 from stages.program.running import run
 from stages.program.wording import listed, unquoted
 
-FEWEST = 2  # pictures of a class to train on: one is held out to choose the weight decay, or the epoch
 OF_THE_PHOTOGRAPHS = ["imageNotFound.*"]  # what data.exclude has until somebody changes it
 PRINTED = 10  # files that are left out, on the terminal
 
@@ -103,10 +106,10 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
         for picture in read_pictures(pictures):
             if picture.problem:
                 left_out.add(int(picture.number), PurePosixPath(picture.path), picture.reason)
-        _check_classes(pictures)
+        check_classes(pictures)
         left_out.check(len(pictures) - (len(left_out) - n_before), data.max_bad_fraction)
         used = _split(pictures, layout, data, groups, incoming)
-        _check_sizes_of_classes(used)
+        check_sizes_of_classes(used)
         shards = len(used) > data.shard_above
         with progress(len(used), "pack" if shards else "move", "pictures") as update:
             for split in SPLITS:
@@ -116,7 +119,7 @@ def unzip(archive: Path, target: Path, data: Data) -> dict[str, Any]:
                     if one.split == split
                 )
                 write_split(temporary / split, own, incoming, shards=shards, done=update)
-        summary = _counts(used, layout, data, incoming) | _levels(used, temporary)
+        summary = count(used, layout, data, incoming) | _levels(used, temporary)
         if notes := [*layout.notes, *notes, *groups.notes]:
             summary["notes"] = notes
         summary["files"] = {"all": len(zipped.members), "used": len(used), "left_out": len(left_out)}
@@ -169,7 +172,7 @@ def _lay_out(zipped: Archive, data: Data, scratch: Path, left_out: LeftOut) -> t
     for member in zipped.members:
         reason = "a table, read for its labels" if member.path in read else _no_picture(member, unwanted)
         if reason:
-            _check_no_class_is_lost(member.path, reason, layout.class_folders, around, data)
+            check_no_class_is_lost(member.path, reason, layout.class_folders, around, data)
         elif member.path in layout.places:
             placed.add(member)
             garbled += [member.path] if member.path in guessed else []
@@ -177,7 +180,7 @@ def _lay_out(zipped: Archive, data: Data, scratch: Path, left_out: LeftOut) -> t
             reason = layout.left_out[member.path]
         if reason:
             left_out.add(member.number, member.path, reason)
-    _check_no_class_is_empty(zipped, around, data)
+    check_no_class_is_empty(zipped, around, data)
     notes = [*layout.notes]
     if in_vain and data.exclude != OF_THE_PHOTOGRAPHS:
         notes.append(f"data.exclude: no file or folder of the set matches {listed(in_vain)}")
@@ -208,41 +211,6 @@ def _no_pictures(members: Members, unwanted: Mapping[PurePosixPath, str]) -> Inp
     return InputError(f"the set holds no pictures; {hint}")
 
 
-def _check_no_class_is_lost(
-    path: PurePosixPath, reason: str, class_folders: Set[PurePosixPath], around: Set[PurePosixPath], data: Data
-) -> None:
-    """Refuse a folder beside the class folders of which nothing is left, unless it is left out by its own name."""
-    for folder in (path, *path.parents):
-        if folder.parent in around and folder not in class_folders and folder.name:
-            by_its_file = reason.startswith("excluded") and not any(matches(folder, one) for one in data.exclude)
-            if folder != path and by_its_file and picture_like(path):
-                raise InputError(
-                    f"no file in the set's {folder}/ is a picture that is used: {path.name!r} is {reason}; "
-                    "leave out the folder, too, or mend the pattern"
-                )
-            if folder == path and reason == "a symbolic link" and not path.suffix:
-                raise InputError(
-                    f"beside the class folders, {str(path)!r} is a link that leads nowhere in the set: a class "
-                    "may lie behind it; put the folder in its place, or name it in data.exclude"
-                )
-
-
-def _check_no_class_is_empty(zipped: Archive, around: Set[PurePosixPath], data: Data) -> None:
-    """Refuse a folder beside the class folders in which there is nothing at all."""
-    empty = {
-        folder
-        for folder in zipped.folders
-        if folder.parent in around
-        and not any(map(is_hidden, folder.parts))
-        and not data.include
-        and not any(matches(folder, pattern) for pattern in data.exclude)
-    }
-    for member in zipped.members if empty else ():
-        empty.difference_update(member.path.parents)
-    if empty:
-        raise InputError(f"the class folder {min(empty)}/ is empty; put pictures into it, or name it in data.exclude")
-
-
 def _extract(zipped: Archive, members: Members, layout: Layout, folder: Path) -> Records:
     """Write each file under its number, until it is known to be a picture, and remove those that cannot be decoded."""
 
@@ -262,30 +230,6 @@ def _extract(zipped: Archive, members: Members, layout: Layout, folder: Path) ->
     return pictures
 
 
-def _check_classes(pictures: Records) -> None:
-    classes: dict[str, set[str]] = {}
-    good: set[tuple[str, str]] = set()
-    broken: dict[tuple[str, str], Picture] = {}
-    for picture in read_pictures(pictures):
-        classes.setdefault(picture.split, set()).add(picture.label)
-        one = picture.split, picture.label
-        if not picture.problem:
-            good.add(one)
-        elif one not in broken or PurePosixPath(picture.path) < PurePosixPath(broken[one].path):
-            broken[one] = picture
-    if len(classes) > 1 and classes["train"] != classes["val"]:
-        extra = ", ".join(sorted(classes["train"] ^ classes["val"])[:9])
-        raise InputError(f"the set's train and val have different classes ({extra} in one only); give both the same")
-    labels = set().union(*classes.values())
-    if len(labels) < 2:
-        raise InputError(f"the set has 1 class ({', '.join(labels)}); two or more are needed")
-    for split, label in sorted(broken.keys() - good):
-        raise InputError(
-            f"no file of the class {label!r}{f' in {split}' if split else ''} is a picture that can be "
-            f"decoded; {broken[split, label].path!r}: {broken[split, label].reason}"
-        )
-
-
 def _split(pictures: Records, layout: Layout, data: Data, groups: Groups, scratch: Path) -> Records:
     """Return the pictures that can be used, each with its split, and its group where there are any."""
 
@@ -301,55 +245,6 @@ def _split(pictures: Records, layout: Layout, data: Data, groups: Groups, scratc
         split = ("val" if chosen[number] else "train") if chosen else one.split
         used.add(*one._replace(split=split, group=groups.key(one.sha256) if groups.there else ""))
     return used
-
-
-def _check_sizes_of_classes(pictures: Records) -> None:
-    """Refuse a class of which nothing could be held out: before any network runs over the others."""
-    counts = Counter(picture.label for picture in read_pictures(pictures) if picture.split == "train")
-    if rare := sorted(label for label, n in counts.items() if n < FEWEST):
-        more = f" (and so of {len(rare) - 1} others: {', '.join(rare[1:9])})" if len(rare) > 1 else ""
-        raise InputError(
-            f"of the class {rare[0]!r} there is 1 picture to train on{more}, and {FEWEST} are needed to hold one out; "
-            "add some, or leave the class out with data.exclude"
-        )
-    groups: dict[str, set[str]] = {}
-    for picture in read_pictures(pictures):
-        if (
-            picture.split == "train"
-            and picture.group
-            and len(found := groups.setdefault(picture.label, set())) < FEWEST
-        ):
-            found.add(picture.group)
-    if rare := sorted(label for label, found in groups.items() if len(found) < FEWEST):
-        raise InputError(
-            f"data.groups: all {counts[rare[0]]} pictures of the class {rare[0]!r} to train on are in one group, and "
-            f"{FEWEST} groups are needed to hold one out; add others, or take some out of the group"
-        )
-
-
-def _counts(pictures: Records, layout: Layout, data: Data, scratch: Path) -> dict[str, Any]:
-    """Return how many pictures of each class are in each split, where the split comes from, and how many are copies."""
-    classes: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-    for picture in read_pictures(pictures):
-        classes[picture.split][picture.label] += 1
-    by_content = Records.sort(((one.sha256, one.split) for one in read_pictures(pictures)), scratch)
-    copies: Counter[str] = Counter()
-    for _, same in groupby(by_content, key=lambda record: record[0]):
-        n = Counter(split for _, split in same)
-        if n["train"]:
-            copies["train_copies"] += n["train"] - 1
-            copies["val_also_in_train"] += n["val"]
-    in_groups = Records.sort(((one.group, one.split) for one in read_pictures(pictures) if one.group), scratch)
-    for _, together in groupby(in_groups, key=lambda record: record[0]):
-        n = Counter(split for _, split in together)
-        if n.total() > 1:
-            copies["groups"] += 1
-            copies["in_groups"] += n.total()
-        if n["train"]:
-            copies["val_in_groups_of_train"] += n["val"]
-    made = {"val_fraction": data.val_fraction, "val_seed": data.val_seed}
-    counts = {split: {"pictures": n.total(), "classes": dict(sorted(n.items()))} for split, n in classes.items()}
-    return {**counts, "split": layout.split or made, **{name: n for name, n in sorted(copies.items()) if n}}
 
 
 def _levels(pictures: Records, folder: Path) -> dict[str, Any]:
