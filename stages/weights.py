@@ -17,7 +17,7 @@ from stages.files.atomic import replacing
 from stages.files.card import Card
 from stages.files.hashing import sha256_of
 from stages.files.kinds import kind_of, read_start
-from stages.model.catalogue import build, preprocessing, published, resized
+from stages.model.catalogue import build, nearest_published, preprocessing, published, resized
 from stages.model.chain import all_depths, check_chain, module_names
 from stages.model.weights_in_file import Wanted, find_if_there, find_weights, tensors_in, wanted
 from stages.program.credentials import without_secrets
@@ -42,6 +42,16 @@ def main() -> None:
         folder.mkdir()
         write(folder, card, state)
     print(f"{block.name}: {len(state)} tensors; {', '.join(f'{key} {value}' for key, value in source.items())}")
+    if note := note_on_fit(block):
+        print(note)
+
+
+def note_on_fit(block: Backbone) -> str:
+    """Return a sentence where weights were made for whole pictures, and are to be shown the centres; else ""."""
+    fit = nearest_published(block.name, block.weights).fit
+    if block.fit != "crop" or fit == "crop" or RANDOM.fullmatch(block.weights[0]):
+        return ""
+    return f"{block.name}: its makers showed it whole pictures, as backbone.fit: {fit} does; crop shows their centres"
 
 
 def prepare(block: Backbone, file: Path = FILE) -> tuple[Card, dict[str, torch.Tensor], dict[str, str]]:

@@ -88,10 +88,15 @@ def published(name: str) -> dict[str, Published]:
 
 
 def preprocessing(name: str, weights: Sequence[str]) -> Preprocessing:
-    """Return the preprocessing of the pictures that the weights were trained on.
+    """Return the preprocessing of the pictures that the weights were trained on: that of `nearest_published`."""
+    return nearest_published(name, weights).preprocessing
 
-    For URLs and files it is unknown: without a published name among `weights`, it is that of IMAGENET1K_V1, or where
-    there is none of that name, of the first that is published.
+
+def nearest_published(name: str, weights: Sequence[str]) -> Published:
+    """Return the published weights whose makers' pictures are taken for those that `weights` were trained on.
+
+    For URLs and files that is unknown: without a published name among `weights`, it is IMAGENET1K_V1, or where there is
+    none of that name, the first that is published.
     """
     known = published(name)
-    return next(known[key] for key in (*weights, "IMAGENET1K_V1", *known) if key in known).preprocessing
+    return next(known[key] for key in (*weights, "IMAGENET1K_V1", *known) if key in known)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -21,6 +21,7 @@ class Published:
         sha256: of their file, or its first digits.
         preprocessing: of the pictures that they were evaluated on.
         licence: in a few words, for the model card: its SPDX identifier or address, and whose it is.
+        fit: what became there of a picture that is no square; see `Preprocessing`.
 
     """
 
@@ -28,6 +29,7 @@ class Published:
     sha256: str | None
     preprocessing: Preprocessing
     licence: str | None = None
+    fit: Literal["crop", "squash", "pad"] = "crop"
 
 
 def last_layer_with_positions(_network: Any, layers: Sequence[str]) -> str | None:  # noqa: ANN401

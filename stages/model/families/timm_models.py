@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -36,6 +36,7 @@ from stages.program.wording import did_you_mean
 PREFIX = "timm/"
 CUTS = (timm_convnext.CUT, timm_efficientnet.CUT, timm_eva.CUT, timm_mobilenet.CUT, timm_regnet.CUT, timm_resnet.CUT,
         timm_byobnet.CUT, timm_resnetv2.CUT, timm_swin.CUT, timm_vit.CUT)  # fmt: skip
+FITS: dict[str, Literal["squash", "pad"]] = {"squash": "squash", "border": "pad"}  # by timm's `crop_mode`
 _UNCUT = Cut((), lambda network: {"avgpool": network}, grad_cam_layer=lambda _network, _layers: None)
 
 
@@ -211,4 +212,5 @@ def _entry(name: str) -> Published:
             std=tuple(config.std),
         ),
         licence=config.license,
+        fit=FITS.get(config.crop_mode, "crop"),
     )

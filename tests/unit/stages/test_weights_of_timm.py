@@ -14,7 +14,7 @@ from stages.files.card import Preprocessing
 from stages.model import catalogue, chain
 from stages.program.errors import InputError
 from stages.program.params import Backbone
-from stages.weights import pretrained_network
+from stages.weights import note_on_fit, pretrained_network
 from tests.networks import drawn
 
 timm = pytest.importorskip("timm", reason="the extra `timm` is not installed")
@@ -130,3 +130,20 @@ def test_published_weights_are_the_hubs() -> None:
     assert catalogue.preprocessing("timm/resnet50", ["tv_in1k"]) == Preprocessing(
         256, 224, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "fit"),
+    [
+        ("timm/vit_small_patch14_dinov2.lvd142m", "crop"),
+        ("timm/convnext_tiny.fb_in22k_ft_in1k_384", "squash"),
+        ("timm/deepseek_vit_412m.deepseek_v4_flash_vision_exp", "pad"),
+    ],
+)
+def test_it_is_said_where_a_networks_makers_showed_whole_pictures(name: str, fit: str) -> None:
+    block = Backbone(name=name, weights=["a file.pth"], sha256=None, fit="crop", size=None)
+    assert catalogue.nearest_published(name, block.weights).fit == fit
+    note = f"{name}: its makers showed it whole pictures, as backbone.fit: {fit} does; crop shows their centres"
+    assert note_on_fit(block) == ("" if fit == "crop" else note)
+    for chosen in ({"fit": "squash"}, {"weights": ["random"]}):
+        assert note_on_fit(block.model_copy(update=chosen)) == ""
