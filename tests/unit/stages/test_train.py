@@ -242,6 +242,38 @@ def test_the_network_that_is_saved_is_that_of_the_best_epoch(drawn_images: Path,
     assert all(np.array_equal(saved[name], again[name]) for name in saved)
 
 
+def test_metrics_stand_under_the_names_of_their_classes(drawn_images: Path, tiny: str) -> None:  # noqa: F811
+    for split in ("train", "val"):
+        Path(f"data/images/{split}/more").rename(f"data/images/{split}/Zebra")  # before all small letters
+    for number in (0, 1):
+        Path(f"data/images/val/dots/{number}.png").unlink()
+    Path("data/images/val/lines/0.png").unlink()
+    run("linear", {"n_splits": 3, "weight_decay": 0.1, "depth_emphasis": 1}, tiny)
+    evaluate.main()
+    rows = [*read_predictions()]
+    found = metrics("evaluate")["classes"]
+    assert {name: one["n"] for name, one in found.items()} == {"Zebra": 5, "dots": 3, "lines": 4}
+    for name, one in found.items():
+        assert one["recall"] == pytest.approx(np.mean([row.right for row in rows if row.true == name]))
+        predicted = [row.right for row in rows if row.predicted == name]
+        assert one["precision"] == pytest.approx(np.mean(predicted) if predicted else 0)
+
+
+def test_a_model_says_of_what_weights_it_was_made(drawn_images: Path, tiny: str) -> None:  # noqa: F811
+    block = {**ONCE, "head": "random"}
+    write_params("finetune", block, tiny, "float32")
+    encode()
+    published = replace(Card.read(Path("data/features")), init="pretrained", sha256="0" * 64, weights="IMAGENET1K_V1")
+    published.write(Path("data/features"))
+    for strategy, expected in (
+        ("finetune", ("pretrained", "0" * 64, "IMAGENET1K_V1")), ("scratch", ("random", None, None)),
+    ):  # fmt: skip
+        write_params(strategy, block, tiny, "float32")
+        train.main()
+        card = Card.read(Path("data/model"))
+        assert (card.init, card.sha256, card.weights) == expected
+
+
 def test_epochs_are_compared_with_classes_weighed_as_in_training(drawn_images: Path, tiny: str) -> None:  # noqa: F811
     for number in range(5):
         Path(f"data/images/train/more/{number}.png").unlink()

@@ -206,6 +206,17 @@ def test_names_in_an_encoding_that_is_not_said_are_counted(tmp_path: Path) -> No
     assert note.startswith("1 names are in an encoding that the archive does not say, such as 'ants/ü.png': if they")
 
 
+def test_broken_pictures_are_a_share_of_the_pictures(tmp_path: Path) -> None:
+    with ZipFile(write_zip(tmp_path / "set.zip", train=8, val=2), "a") as file:
+        for number in range(4):
+            file.writestr(f"set/train/dots/broken{number}.jpg", "x")
+        for number in range(90):
+            file.writestr(f"set/train/dots/{number}.txt", "a note, which is no picture")
+    unzip(tmp_path / "set.zip", tmp_path / "images", DATA.model_copy(update={"max_bad_fraction": 0.17}))
+    with pytest.raises(InputError, match=r"4 of 24 pictures cannot be used, more than data.max_bad_fraction \(0.16\)"):
+        unzip(tmp_path / "set.zip", tmp_path / "images", DATA.model_copy(update={"max_bad_fraction": 0.16}))
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_hidden_files_of_one_name_are_both_counted(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "set.zip", train=3, val=2)

@@ -30,6 +30,7 @@ from tests.conftest import save_random
 from tests.damage import Edit, edited, edits, examples, shares
 from tests.pickles import Malice, pickled
 from tests.readers import check_weights
+from tests.tiny_network import tiny  # noqa: F401
 
 State = dict[str, torch.Tensor]
 
@@ -262,6 +263,20 @@ def test_any_damage(tmp_path_factory: pytest.TempPathFactory, whole: bytes, dama
     file = tmp_path_factory.getbasetemp() / "any.pth"
     file.write_bytes(edited(whole, damage, share))
     event(check_weights(file)[:60] or "tensors")
+
+
+def test_a_file_that_is_kept_is_taken_for_no_other(in_tmp_path: Path, tiny: str) -> None:  # noqa: F811
+    digests = {}
+    for number in (1, 2):
+        torch.manual_seed(number)
+        torch.save(build(tiny, 3).state_dict(), f"{number}.pth")
+        digests[number] = hashlib.sha256(Path(f"{number}.pth").read_bytes()).hexdigest()
+    for number in (1, 2, 1):
+        block = Backbone(name=tiny, weights=[f"{number}.pth"], sha256=digests[number], fit="crop", size=None)
+        state, source = pretrained(block, needed(tiny))
+        assert source["sha256"] == digests[number]
+        written = torch.load(f"{number}.pth", weights_only=True)
+        assert all(torch.equal(tensor, written[name]) for name, tensor in state.items())
 
 
 def test_wrong_hash(weights: Path, in_tmp_path: Path) -> None:
