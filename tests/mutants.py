@@ -23,9 +23,13 @@ COPIES = ROOT / "build/mutants"
 # Asked, too: above all all stages with a network of milliseconds.
 BESIDE = dict.fromkeys(ROOMS, ("stages/test_every_param.py", "stages/test_train.py")) | {
     "dataset": ("stages/test_unzip.py", "files/test_picture_split.py"),
-    "model": ("stages/test_every_param.py", "stages/test_train.py", "stages/test_weights.py"),
+    "model": (
+        "evaluation/test_grad_cam.py", "stages/test_every_param.py", "stages/test_explain.py",
+        "stages/test_processes.py", "stages/test_train.py", "stages/test_weights.py",
+        "stages/test_weights_and_card.py", "stages/test_weights_of_timm.py",
+    ),
     "stages": ("stages",),
-}
+}  # fmt: skip
 # Only what is computed: sentences, and what is printed, are judged by reading. Unfinished loops are ended by a limit of
 # CPU time. PyTorch is imported once, in a process that each fault's is forked from. The code is full of faults that are
 # switched on one by one, so that what reads it as text is left out.

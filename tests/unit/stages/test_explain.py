@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from numpy.typing import NDArray
 
 from stages import explain, train
@@ -26,7 +27,7 @@ from stages.program.errors import InputError
 from stages.program.params import Augment
 from stages.training.batches import Batches
 from tests.conftest import draw_images
-from tests.small_run import ONCE, run, write_params
+from tests.small_run import ONCE, encode, write_params
 from tests.tiny_network import FAMILY, NAME, tiny  # noqa: F401
 
 CPU = torch.device("cpu")
@@ -50,16 +51,21 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(catalogue, "FAMILIES", (*FAMILIES, FAMILY))
         patch.chdir(folder)
         draw_images(folder)
-        run("linear", {"n_splits": 2, "weight_decay": 0.1}, NAME)
-        Path("data/model").rename("linear")
         for strategy, block in (
-            ("partial", {"freeze": "layer1", "views": views}),
-            ("tutorial", {"epochs": 9, "patience": 1}),
+            ("linear", {"n_splits": 2, "weight_decay": 0.1}),
+            ("partial", {**ONCE, "head": "random", "freeze": "layer1", "views": views}),
+            ("tutorial", {**ONCE, "head": "random", "epochs": 9, "patience": 1}),
         ):
-            write_params(strategy, {**ONCE, "head": "random", **block}, NAME, "float32")
+            write_params(strategy, block, NAME, "float32")
+            content = yaml.safe_load(Path("params.yaml").read_text())
+            content["features"]["seed"], content["seed"] = 5, 3
+            Path("params.yaml").write_text(yaml.safe_dump(content))
+            if strategy == "linear":
+                encode()
             train.main()
             Path("data/model").rename(strategy)
-            Path("data/inputs").rename(f"{strategy}/inputs")
+            if strategy != "linear":
+                Path("data/inputs").rename(f"{strategy}/inputs")
     return folder
 
 
@@ -148,6 +154,21 @@ def test_mistakes_and_doubts(
     assert len(samples.tiles) == 6
     with pytest.raises(InputError, match=r"predictions.csv names 'none.png', which is not in data/images/val; run"):
         explain.explain_predictions(network, card, [Prediction("none.png", "dots", "dots", 0.5)], CPU)
+
+
+@pytest.mark.usefixtures("models", "sheets")
+def test_the_network_is_on_the_device_of_its_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree("linear", "data/model", dirs_exist_ok=True)
+    predict(Card.read(Path("data/model")))
+    there = torch.device("meta")
+
+    def explain_predictions(network: torch.nn.Module, card: Card, rows: object, device: torch.device) -> list[Tile]:
+        assert {one.device for one in network.parameters()} == {device} == {there}
+        return []
+
+    monkeypatch.setattr(explain, "choose_device", lambda _: there)
+    monkeypatch.setattr(explain, "explain_predictions", explain_predictions)
+    explain.main()
 
 
 @pytest.mark.usefixtures("models")
