@@ -162,7 +162,7 @@ def test_classes_of_one_picture_are_counted(tmp_path: Path, rare: str, others: s
         (["s/wasps/", "s/moths/", "s/ants/new/"], {}, "s/moths"),
         (["s/wasps/"], {"exclude": ["wasps"]}, None),
         (["s/wasps/"], {"include": ["ants", "bees"]}, None),
-        (["s/.git/", "s/ants/new/", "other/"], {}, None),
+        (["s/.git/", "s/ants/", "s/ants/new/", "other/"], {}, None),
     ],
 )
 def test_an_empty_folder_beside_the_classes(

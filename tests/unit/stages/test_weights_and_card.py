@@ -18,6 +18,7 @@ from stages.model import catalogue
 from stages.model.families import FAMILIES
 from stages.model.families.family import Published
 from stages.program.errors import InputError
+from stages.program.params import Backbone
 from tests.conftest import ROOT
 from tests.server import Server, reply
 from tests.tiny_network import FAMILY, NAME, PREPROCESSING, tiny  # noqa: F401
@@ -147,6 +148,16 @@ def test_what_is_refused_leaves_nothing(file: Path) -> None:
         run(str(file), sha256=digest)
     assert not FETCHED.exists()
     assert Path("data/weights/card.json").read_bytes() == before
+
+
+def test_a_tool_fetches_to_a_file_of_its_own(file: Path) -> None:
+    digest = sha256(file.read_bytes()).hexdigest()
+    block = Backbone(name=NAME, weights=[str(file)], sha256=digest, fit="crop", size=None)
+    card, state, source = weights.prepare(block, Path("elsewhere/weights"))
+    assert same(state, drawn(3))
+    assert card.sha256 == source["sha256"] == digest
+    assert Path("elsewhere/weights").read_bytes() == file.read_bytes()
+    assert not FETCHED.exists()
 
 
 def test_a_server_may_not_send_more_than_any_weights_have(
