@@ -21,6 +21,7 @@ from stages.model.ranks import Ranks, join_process_group
 from stages.program.launch import launched
 from stages.program.params import Params, load_params
 from stages.program.running import run
+from stages.training.folds import number_groups
 from stages.training.linear_head import LinearHead, log_softmax
 
 MODEL = Path("data/model")
@@ -38,14 +39,17 @@ def main() -> None:
         probabilities = to_probabilities(logits, len(split.labels), len(card.classes))
     if ranks.rank:
         return
-    result = metrics(split.labels, probabilities, card.classes)
+    result = metrics(split.labels, probabilities, card.classes, number_groups(split.groups))
     write_json(Path("metrics/evaluate.json"), result)
     write_predictions(PREDICTIONS, split.names, split.labels, probabilities, card.classes)
     with replacing(Path("metrics/plots"), durable=False) as folder:
         folder.mkdir()
         write_plots(folder, split.labels, probabilities, card.classes)
     low, high = result["accuracy_low"], result["accuracy_high"]
-    print(f"accuracy {result['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}) on {result['n']} test pictures")
+    print(
+        f"accuracy {result['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}) on {result['n']} test pictures"
+        + (f" in {result['groups']} groups" if "groups" in result else "")
+    )
 
 
 def compute_logits(params: Params, card: Card, split: StoredSplit, ranks: Ranks) -> Iterator[NDArray[np.float32]]:

@@ -131,6 +131,7 @@ def _results(result: dict[str, Any]) -> str:
     rows = [
         ("accuracy", f"{result['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f})"),
         ("pictures", result["n"]),
+        *([("groups of pictures", result["groups"])] if "groups" in result else []),
         *((name, f"{result[name]:.4f}") for name in ("loss", "calibration_error", "macro_f1", "roc_auc")),
     ]
     by_class = [

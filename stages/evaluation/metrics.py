@@ -13,23 +13,32 @@ from numpy.typing import NDArray
 BINS = 15  # of the expected calibration error
 
 
-def metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: Sequence[str]) -> dict[str, Any]:
+def metrics(
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    classes: Sequence[str],
+    groups: NDArray[np.int64] | None = None,
+) -> dict[str, Any]:
     """Return the metrics of predictions on the test pictures.
 
     Args:
         labels: int64 (n,), positions in `classes`.
         probabilities: float64 (n, classes).
         classes: the classes' names.
+        groups: int64 (n,), the same number for pictures that are kept together, or copies; None: there are none.
 
     Returns:
-        Top-1 accuracy with its 95% interval (as in `wilson`), mean cross-entropy in nats, expected calibration error
-        (as in `reliability`), unweighted mean F1, area under the ROC curve (unweighted mean, each class against the
-        rest), n, and precision, recall, F1 and n of each class.
+        Top-1 accuracy with its 95% interval (as in `wilson`, of `effective_size` pictures), mean cross-entropy in nats,
+        expected calibration error (as in `reliability`), unweighted mean F1, area under the ROC curve (unweighted mean,
+        each class against the rest), n, the number of groups where some have several pictures, and precision, recall,
+        F1 and n of each class.
 
     """
     predicted = probabilities.argmax(axis=1)
     right, n = int((predicted == labels).sum()), len(labels)
-    low, high = wilson(right, n)
+    n_groups = n if groups is None else len(np.unique(groups))
+    size = n if groups is None or n_groups == n else effective_size(predicted == labels, groups)
+    low, high = wilson(right / n, size)
     # Of each class: pictures predicted rightly, pictures of it, pictures predicted as it; divisors are at least 1.
     hits = np.bincount(labels[predicted == labels], minlength=len(classes))
     counts = np.bincount(labels, minlength=len(classes))
@@ -47,6 +56,7 @@ def metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float64], class
         "macro_f1": float(f1.mean()),
         "roc_auc": float(np.mean(areas)),
         "n": n,
+        **({"groups": n_groups} if n_groups < n else {}),
         "classes": {
             name: {
                 "precision": float(precision[number]),
@@ -59,12 +69,27 @@ def metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float64], class
     }
 
 
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """Return the 95% interval of the share `right` / `n`: Wilson 1927, doi:10.1080/01621459.1927.10502953."""
-    share, z = right / n, 1.959963984540054  # the standard normal's 97.5th percentile
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """Return the 95% interval of a share of `n` pictures: Wilson 1927, doi:10.1080/01621459.1927.10502953."""
+    z = 1.959963984540054  # the standard normal's 97.5th percentile
     centre, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     low, high = (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
-    return max(0.0, low) if right else 0.0, min(1.0, high) if right < n else 1.0
+    return max(0.0, low) if share > 0 else 0.0, min(1.0, high) if share < 1 else 1.0
+
+
+def effective_size(right: NDArray[np.bool_], groups: NDArray[np.int64]) -> float:
+    """Return of how many independent pictures a share would vary as much as of these, which come in groups.
+
+    Their number over the design effect, which is the variance of the groups' totals against that of as many pictures
+    alone (Franco et al. 2019, PMC6690503, who recommend Wilson's interval for it). It is no larger than their number;
+    where all are right, or none, they say as much as the groups.
+    """
+    n, share = len(right), float(right.mean())
+    sums = np.bincount(np.unique(groups, return_inverse=True)[1], weights=right - share)
+    if not 0 < share < 1 or len(sums) == 1:
+        return len(sums)
+    between = float(sums @ sums) * len(sums) / (len(sums) - 1)
+    return min(n, n * n * share * (1 - share) / between) if between else n
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def write_plots(
 ) -> None:
     """Write the reliability diagram, and each class's ROC and precision-recall curve, as CSV."""
     bins = reliability(labels, probabilities)
-    points = ((b.confidence, b.accuracy, *wilson(round(b.accuracy * b.n), b.n), b.n) for b in bins)
+    points = ((b.confidence, b.accuracy, *wilson(b.accuracy, b.n), b.n) for b in bins)
     header = ("confidence", "accuracy", "accuracy_low", "accuracy_high", "pictures")
     write_csv(folder / "reliability.csv", [header, *([round(value, 6) for value in point] for point in points)])
     roc: list[tuple[str, int, float, float]] = []

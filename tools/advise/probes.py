@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.evaluation.metrics import effective_size
 from stages.training.cross_validation import ROUGH, cross_validate
 from stages.training.design import Problem
 from stages.training.folds import Groups
@@ -29,6 +30,7 @@ class Probe:
         losses: cross-entropy of calibrated probabilities, (pictures,), in nats.
         right: whether the most probable class is the true one, (pictures,).
         probabilities: (pictures, classes), by the heads that were not trained on them.
+        groups: int64 (pictures,), the same number for pictures that vary together; None: all are alone.
 
     """
 
@@ -36,6 +38,7 @@ class Probe:
     losses: Float
     right: NDArray[np.bool_]
     probabilities: NDArray[np.float64]
+    groups: Groups | None = None
 
     @property
     def loss(self) -> float:
@@ -45,7 +48,7 @@ class Probe:
     @property
     def loss_error(self) -> float:
         """The standard error of the mean loss."""
-        return _standard_error(self.losses)
+        return _standard_error(self.losses, self.groups)
 
     @property
     def accuracy(self) -> float:
@@ -55,8 +58,8 @@ class Probe:
     @property
     def accuracy_error(self) -> float:
         """The standard error of that share, by the rule of succession: it is not 0 where all are right."""
-        n = len(self.right)
-        share = (self.right.sum() + 1) / (n + 2)
+        n = len(self.right) if self.groups is None else effective_size(self.right, self.groups)
+        share = (self.accuracy * n + 1) / (n + 2)
         return float(np.sqrt(share * (1 - share) / n))
 
     @property
@@ -68,7 +71,7 @@ class Probe:
     def worse_than(self, other: Probe) -> tuple[float, float]:
         """Return how much higher the loss is than another's on the same pictures, and the standard error of that."""
         difference = self.losses - other.losses
-        return float(difference.mean()), _standard_error(difference)
+        return float(difference.mean()), _standard_error(difference, self.groups)
 
 
 def probe(
@@ -109,8 +112,12 @@ def _scored(name: str, problem: Problem, seed: int) -> Probe:
     logits = logits * np.float32(calibrate(logits, problem.labels))
     losses, _ = cross_entropy(logits, problem.labels)
     probabilities = np.exp(log_softmax(logits.astype(np.float64)))
-    return Probe(name, losses, logits.argmax(axis=1) == problem.labels, probabilities)
+    return Probe(name, losses, logits.argmax(axis=1) == problem.labels, probabilities, problem.groups)
 
 
-def _standard_error(values: Float) -> float:
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("inf")
+def _standard_error(values: Float, groups: Groups | None) -> float:
+    """Return the standard error of a mean: of values that are independent, or of groups that are."""
+    numbers = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sums = np.bincount(numbers, weights=values - values.mean())
+    n = len(sums)
+    return float(np.sqrt(n / (n - 1) * (sums @ sums)) / len(values)) if n > 1 else float("inf")

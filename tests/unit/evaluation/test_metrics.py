@@ -52,7 +52,36 @@ def test_metrics_are_scikit_learns(decimals: int) -> None:
 @pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (0, 40), (144, 153), (1000, 1000), (7, 13)])
 def test_the_interval_is_scipys(right: int, n: int) -> None:
     theirs = binomtest(right, n).proportion_ci(0.95, method="wilson")
-    assert ours.wilson(right, n) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    assert ours.wilson(right / n, n) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_pictures_in_groups_are_worth_as_many_as_vary_like_them() -> None:
+    """The interval covers the true share as often as it says; that of as many pictures alone does not."""
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(60), 5)
+    covered = {"groups": 0, "alone": 0}
+    for _ in range(300):
+        right = (random.random(60) < 0.7)[groups] ^ (random.random(300) < 0.1)  # 5 of a group are mostly alike
+        for name, size in (("groups", ours.effective_size(right, groups)), ("alone", len(right))):
+            low, high = ours.wilson(right.mean(), size)
+            covered[name] += low <= 0.7 * 0.9 + 0.3 * 0.1 <= high
+    assert 0.92 < covered["groups"] / 300 < 0.98
+    assert covered["alone"] / 300 < 0.75
+
+
+def test_the_effective_size_lies_between_groups_and_pictures() -> None:
+    groups = np.repeat(np.arange(20), 4)
+    random = np.random.default_rng(0)
+    assert ours.effective_size((random.random(20) < 0.5)[groups], groups) == pytest.approx(20, rel=0.1)  # all alike
+    assert ours.effective_size(random.random(80) < 0.5, np.arange(80)) == pytest.approx(80, rel=0.02)
+    assert ours.effective_size(np.tile([True, False], 40), groups) == 80  # as mixed as can be
+    assert ours.effective_size(np.ones(80, bool), groups) == 20
+    assert ours.effective_size(np.array([True, False]), np.zeros(2, int)) == 1
+    labels, probabilities = np.tile([0, 1], 40), np.tile([[0.9, 0.1]], (80, 1))
+    grouped, alone = (ours.metrics(labels, probabilities, ["a", "b"], found) for found in (labels, np.arange(80)))
+    assert (grouped.pop("groups"), "groups" in alone) == (2, False)
+    assert grouped["accuracy_high"] - grouped["accuracy_low"] > 3 * (alone["accuracy_high"] - alone["accuracy_low"])
+    assert {name for name in alone if grouped[name] != alone[name]} == {"accuracy_low", "accuracy_high"}
 
 
 def test_a_probability_on_an_edge_is_in_the_lower_bin() -> None:

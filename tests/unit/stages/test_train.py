@@ -170,6 +170,7 @@ def test_groups_are_in_one_fold_and_on_one_side_of_the_hold_out(
     digest = StoredSplit(Path("data/inputs/train")).digest
     keys = [sha256(b"%d" % (number // 2 if number < 12 else number)).hexdigest() for number in range(24)]
     write_names(Path("data/images/index/train/groups.txt"), keys)
+    write_names(Path("data/images/index/val/groups.txt"), keys[:15])
     features.main()
     train.main()
     split = StoredSplit(Path("data/features/train"))
@@ -179,6 +180,8 @@ def test_groups_are_in_one_fold_and_on_one_side_of_the_hold_out(
     logits, labels = of_whole_network(Card.read(Path("data/model")), "train")
     loss = log_loss(labels[held_out], np.exp(log_softmax(logits[held_out], axis=1)), labels=[0, 1, 2])
     assert metrics()["holdout"]["loss"] == pytest.approx(loss, abs=1e-4)
+    evaluate.main()
+    assert (metrics("evaluate")["n"], metrics("evaluate")["groups"]) == (15, 9)
     inputs = StoredSplit(Path("data/inputs/train"))
     assert inputs.digest == split.digest != digest
 
