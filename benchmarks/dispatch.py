@@ -24,7 +24,8 @@ from torch import nn
 from stages.files.card import Card
 from stages.files.picture_list import as_contents
 from stages.files.picture_split import PictureSplit
-from stages.files.rows import Part, RowKey, RowStore
+from stages.files.row_parts import Part, RowKey
+from stages.files.rows import RowStore
 from stages.model import catalogue, chain, encoding
 from stages.pictures.decoder_processes import Decoders
 from stages.pictures.decoding import square

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.dataset.archive import Archive
+from stages.dataset.choosing import choose
 from stages.dataset.class_checks import (
     check_classes,
     check_no_class_is_empty,
@@ -18,7 +19,7 @@ from stages.dataset.class_checks import (
 from stages.dataset.counts import count
 from stages.dataset.fixes import Fixes
 from stages.dataset.groups import Groups
-from stages.dataset.layout import SPLITS, Layout, choose, read_layout
+from stages.dataset.layout import SPLITS, Layout, read_layout
 from stages.dataset.left_out import LeftOut
 from stages.dataset.members import Member, Members
 from stages.dataset.paths import Paths

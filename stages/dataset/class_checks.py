@@ -7,7 +7,7 @@ from collections.abc import Set
 from pathlib import PurePosixPath
 
 from stages.dataset.archive import Archive
-from stages.dataset.layout import matches
+from stages.dataset.choosing import matches
 from stages.dataset.suffixes import picture_like
 from stages.dataset.unpacked import Picture, read_pictures
 from stages.files.listing import is_hidden

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fnmatch
 import heapq
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -17,15 +16,14 @@ from stages.dataset.labels import Labelled, from_pattern, from_tables, role_of_t
 from stages.dataset.masks import find_masks, say_twins
 from stages.dataset.paths import Computed, Paths
 from stages.dataset.split_folders import (
-    TEST,
     TRAIN,
-    UNLABELLED,
     VAL,
     Parts,
     Source,
     Splits,
     find_splits,
 )
+from stages.dataset.written_splits import written_splits
 from stages.files.listing import is_hidden
 from stages.files.records import Records
 from stages.program.errors import InputError
@@ -63,52 +61,6 @@ class Layout:
     left_out: Mapping[PurePosixPath, str]
     split: Mapping[str, Sequence[str]]
     notes: Sequence[str]
-
-
-def choose(
-    paths: Iterable[PurePosixPath], include: Sequence[str], exclude: Sequence[str]
-) -> tuple[Mapping[PurePosixPath, str], list[str]]:
-    """Return the reason for each file that data.include and data.exclude leave out, and what `exclude` has in vain.
-
-    A pattern matches a file or a folder, by its name or by its path; what lies in a matching folder is matched.
-
-    Args:
-        paths: of the files, to go through more than once.
-        include: patterns of what is wanted; none for everything.
-        exclude: patterns of what is not.
-
-    Raises:
-        InputError: a pattern of `include` that matches nothing.
-
-    """
-
-    def reason(path: PurePosixPath) -> str | None:
-        if include and not any(matches(path, pattern) for pattern in include):
-            return "not in data.include"
-        unwanted = next((pattern for pattern in exclude if matches(path, pattern)), None)
-        return f"excluded by data.exclude ({unwanted})" if unwanted is not None else None
-
-    unused, used = set(include), set[str]()
-    for path in paths if include or exclude else ():
-        wanted = [pattern for pattern in include if matches(path, pattern)]
-        unused.difference_update(wanted)
-        if wanted or not include:
-            used.update(pattern for pattern in exclude if pattern not in used and matches(path, pattern))
-    if unused:
-        names = {part for path in paths for part in path.parts}
-        raise InputError(
-            f"data.include: no file or folder of the set matches {min(unused)!r}; {did_you_mean(min(unused), names)}"
-            "name what there is"
-        )
-    return Computed(paths, reason), [pattern for pattern in exclude if pattern not in used]
-
-
-def matches(path: PurePosixPath, pattern: str) -> bool:
-    """Whether a pattern, as of the shell, matches a file or a folder around it, by name or by path."""
-    pattern = pattern.rstrip("/")
-    if "/" not in pattern:
-        return any(fnmatch.fnmatch(part, pattern) for part in path.parts)
-    return any(fnmatch.fnmatch(str(outer), pattern) for outer in (path, *path.parents))
 
 
 def read_layout(
@@ -304,7 +256,7 @@ def _decide(
             if one.by_folder:
                 class_folders.add(parts[: len(parts) - len(one.name)])
     notes: list[str] = []
-    written = _written(origins, notes)
+    written = written_splits(origins, notes)
 
     def first_choice(parts: Parts) -> Place | str:
         if by_mask := mask(parts):
@@ -380,31 +332,3 @@ def _notes_on_left_out(left_out: Mapping[PurePosixPath, str]) -> list[str]:
         f"({listed(first[reason])}{', ...' if n[reason] > 2 else ''})"
         for reason in sorted(n)
     ]
-
-
-def _written(origins: Collection[tuple[Source, str]], notes: list[str]) -> dict[str, str]:
-    """Return the name under which each of the set's splits is written; "" where a share is to be split off.
-
-    The test pictures are tested on, or else those for validation; of three, those for validation join training.
-    """
-    roles = {role for _, role in origins} - {"", UNLABELLED}
-    if roles and TRAIN not in roles:
-        raise InputError(
-            f"the set has labelled pictures for {' and '.join(sorted(roles))} only, and none to train on; name the "
-            "folders in data.splits ({}: there are no splits)"
-        )
-    if TEST in roles and VAL in roles:
-        notes.append(f"{_folders(origins, VAL)} joins the training pictures; tested on is {_folders(origins, TEST)}")
-        return {TRAIN: TRAIN, VAL: TRAIN, TEST: VAL}
-    if TEST in roles or VAL in roles:
-        return {TRAIN: TRAIN, TEST: VAL, VAL: VAL}
-    if TRAIN in roles:
-        notes.append(
-            f"{_folders(origins, TRAIN)} alone has labels: data.val_fraction of each class is split off to test on"
-        )
-    return {"": "", TRAIN: ""}
-
-
-def _folders(origins: Iterable[tuple[Source, str]], role: str) -> str:
-    names = sorted({"/".join(source.folder) or role for source, one in origins if one == role})
-    return ", ".join(f"{name}/" for name in names[:3]) + (", ..." if len(names) > 3 else "")

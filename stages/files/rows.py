@@ -14,10 +14,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,51 +25,14 @@ from numpy.typing import NDArray
 from stages.files.arrays import ArrayWriter, Cells, array_readers, array_writers
 from stages.files.atomic import replacing
 from stages.files.json_files import read_json, write_json
-from stages.files.picture_list import CONTENTS, Contents, as_bytes, prefixes, read_contents, write_contents
+from stages.files.picture_list import CONTENTS, read_contents, write_contents
+from stages.files.row_parts import Flags, Part, RowKey, checksums, first_of_content, matches
 from stages.program.errors import InputError
 
 ROWS = Path("data/rows")
 FORMAT = 2  # of a folder here; one of another is not read
 KEY, JOURNAL = "key.json", "finished-*.bin"
 PIECE = 16 << 20  # bytes of rows that are copied at a time
-COMPARED = 1 << 16  # sha256s that are compared at a time
-
-Flags = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class RowKey:
-    """What rows depend on, but for the content of the picture: a hash of it for the plain view, one for all others."""
-
-    plain: str
-    augmented: str
-
-    def fits(self, other: RowKey | None, view: int) -> bool:
-        """Whether a view of the one is that of the other."""
-        return other is not None and (self.augmented == other.augmented if view else self.plain == other.plain)
-
-
-@dataclass
-class Part:
-    """The rows of one split.
-
-    Attributes:
-        contents: of each row's picture.
-        n_views: of each row.
-        finished: whether a cell is written, (rows * views,).
-        sums: the checksums of its arrays, uint32 (rows * views, arrays).
-
-    """
-
-    contents: Contents
-    n_views: int
-    finished: Flags = field(init=False)
-    sums: NDArray[np.uint32] = field(init=False)
-
-    def forget(self, n_arrays: int) -> None:
-        """Let no cell be finished."""
-        n = len(self.contents) * self.n_views
-        self.finished, self.sums = np.zeros(n, np.bool_), np.zeros((n, n_arrays), np.uint32)
 
 
 class Generation:
@@ -226,7 +187,7 @@ class Generation:
                 if not self.key.fits(other.key, view):
                     continue
                 for source in other.parts:
-                    wanted, found = _matches(part, other.parts[source], view)
+                    wanted, found = matches(part, other.parts[source], view)
                     if len(wanted):
                         damaged += self._copy(name, wanted, other, source, found)
         return damaged
@@ -254,7 +215,7 @@ class Generation:
                     continue
                 rows = np.flatnonzero(~part.finished[view :: part.n_views])
                 for other, others in [(part, rows), *earlier]:
-                    first = _first_of_content(other, others, part, rows)
+                    first = first_of_content(other, others, part, rows)
                     rows = rows[(first == rows) | (first < 0) if other is part else first < 0]
                 flags[name][rows * part.n_views + view] = True
                 earlier.append((part, rows))
@@ -387,64 +348,6 @@ class RowStore:
     def _numbers(self) -> list[int]:
         found = self._folder.iterdir() if self._folder.is_dir() else ()
         return sorted(int(path.name) for path in found if path.name.isdecimal())
-
-
-def checksums(part: Part, arrays: Sequence[str], cells: Cells, blocks: Sequence[NDArray[Any]]) -> NDArray[np.uint32]:
-    """Return the checksums of cells, uint32 (cells, arrays): of the content, the view, the array's name and numbers."""
-    sums = np.empty((len(cells), len(arrays)), np.uint32)
-    for position, cell in enumerate(cells.tolist()):
-        row, view = divmod(cell, part.n_views)
-        start = zlib.crc32(b"%s %d" % (as_bytes(part.contents[row]), view))
-        for number, (name, block) in enumerate(zip(arrays, blocks, strict=True)):
-            one = np.ascontiguousarray(block[position])
-            sums[position, number] = zlib.crc32(one.data, zlib.crc32(f"{name} {one.dtype.str}".encode(), start))
-    return sums
-
-
-def _matches(part: Part, source: Part, view: int) -> tuple[Cells, Cells]:
-    """Return the unfinished cells of a view for whose content a source has it finished, and the cells there."""
-    nothing = np.zeros(0, np.int64)
-    if view >= source.n_views:
-        return nothing, nothing
-    wanted = np.flatnonzero(~part.finished[view :: part.n_views])
-    there = np.flatnonzero(source.finished[view :: source.n_views])
-    if not len(wanted) or not len(there):
-        return nothing, nothing
-    first = _first_of_content(source, there, part, wanted)
-    found = first >= 0
-    return wanted[found] * part.n_views + view, first[found] * source.n_views + view
-
-
-def _first_of_content(source: Part, there: Cells, part: Part, wanted: Cells) -> Cells:
-    """Return, for each of the `wanted` rows of a part, the first of some rows of a source with its content, or -1."""
-    if not len(there):
-        return np.full(len(wanted), -1)
-    keys: Callable[[Part, Cells], NDArray[Any]] = _prefixes
-    order = np.argsort(keys(source, there), kind="stable")
-    if _ambiguous(source, there[order]):
-        keys = _whole
-        order = np.argsort(keys(source, there), kind="stable")
-    known = keys(source, there)[order]
-    positions = np.searchsorted(known, keys(part, wanted))
-    first = there[order[np.minimum(positions, len(known) - 1)]]
-    for piece in (slice(at, at + COMPARED) for at in range(0, len(wanted), COMPARED)):
-        first[piece][source.contents[first[piece]] != part.contents[wanted[piece]]] = -1
-    return first
-
-
-def _prefixes(part: Part, rows: Cells) -> NDArray[Any]:
-    return prefixes(part.contents[rows])
-
-
-def _whole(part: Part, rows: Cells) -> NDArray[Any]:
-    return part.contents[rows]
-
-
-def _ambiguous(part: Part, ordered: Cells) -> bool:
-    """Whether two contents begin with the same 8 bytes, of rows in the order of these."""
-    known = _prefixes(part, ordered)
-    same = np.flatnonzero(known[1:] == known[:-1])
-    return bool((part.contents[ordered[same]] != part.contents[ordered[same + 1]]).any())
 
 
 def _say_damaged(generation: Generation, n: int) -> None:

@@ -21,7 +21,8 @@ from stages.files.card import Card
 from stages.files.hashing import code_of, sha256_of
 from stages.files.picture_list import Contents
 from stages.files.picture_split import PictureSplit
-from stages.files.rows import Generation, Part, RowKey, RowStore
+from stages.files.row_parts import Part, RowKey
+from stages.files.rows import Generation, RowStore
 from stages.files.stored_split import write_list
 from stages.model.encoding import WEIGHTS, Decoded, Encoder, decode_shares, encode_all
 from stages.model.ranks import Ranks

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.dataset.choosing import choose
 from stages.dataset.label_tables import LARGEST_TABLE, Table
-from stages.dataset.layout import Layout, choose, read_layout
+from stages.dataset.layout import Layout, read_layout
 from stages.dataset.suffixes import TABLES, picture_like
 from stages.program.errors import InputError
 from stages.program.params import Data, load_params

@@ -17,7 +17,8 @@ import pytest
 from numpy.typing import NDArray
 
 from stages.files.picture_list import as_contents
-from stages.files.rows import Part, RowKey, RowStore
+from stages.files.row_parts import Part, RowKey
+from stages.files.rows import RowStore
 from tests.conftest import SOAK
 
 FIRST = RowKey("p", "a")

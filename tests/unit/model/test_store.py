@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from stages.files.card import Card, Preprocessing
 from stages.files.picture_list import Contents, as_bytes
 from stages.files.picture_split import PictureSplit
-from stages.files.rows import RowKey, RowStore
+from stages.files.row_parts import RowKey
+from stages.files.rows import RowStore
 from stages.files.stored_split import StoredSplit
 from stages.model import encoding
 from stages.model.encoding import Arrays, Encoder, Squares

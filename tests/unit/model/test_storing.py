@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from stages.files.card import Card, Levels, Preprocessing
-from stages.files.rows import RowKey
+from stages.files.row_parts import RowKey
 from stages.model.storing import row_key
 from stages.program.params import Augment, Params
 
