@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from stages.dataset.class_folders import plain
-from stages.dataset.split_folders import TRAIN, Parts, SplitName
+from stages.dataset.split_folders import TEST, TRAIN, VAL, Parts, SplitName
 from stages.program.errors import InputError
 from stages.program.params import LabelTable
 from stages.program.wording import did_you_mean, listed, one_line
@@ -197,7 +197,7 @@ def find_columns(table: Table, names: Names, wanted: LabelTable | None = None) -
     split = by_hand.get("split")
     if split is None:
         candidates = [n for n, name in enumerate(table.columns) if plain(name) in _SPLIT_COLUMNS and n != file]
-        split = next((n for n in candidates if any(_is_role(row[n], TRAIN) for row in table.rows)), None)
+        split = next((n for n in candidates if _names_splits([row[n] for row in table.rows])), None)
     label = by_hand.get("label")
     if label is None:
         few = []
@@ -221,6 +221,7 @@ def find_columns(table: Table, names: Names, wanted: LabelTable | None = None) -
     return Columns(file, label, split, named[file])
 
 
-def _is_role(value: str, role: str) -> bool:
-    named = SplitName.of(value)
-    return named is not None and named.role == role
+def _names_splits(values: Sequence[str]) -> bool:
+    """Whether a column says which pictures are for training; or which are not, and nothing of the others."""
+    roles = {named.role for value in set(values) if (named := SplitName.of(value))}
+    return TRAIN in roles or (bool(roles & {VAL, TEST}) and not all(map(str.strip, values)))

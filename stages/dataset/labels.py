@@ -77,6 +77,10 @@ def from_tables(tables: Sequence[tuple[Table, LabelTable | None]], pictures: Ite
                 "pictures; name the column in data.labels.file, or check that it is this set's table"
             )
         role, folder = role_of_table(table.name), PurePosixPath(table.name).parts[:-1]
+        said_of = {named.role for row in table.rows if columns.split is not None
+                   and (named := SplitName.of(row[columns.split]))}  # fmt: skip
+        # Where a column names those for testing alone, the others are for training.
+        otherwise = role or (TRAIN if said_of & {VAL, TEST} and TRAIN not in said_of else "")
         numbers = [n for n in (columns.file, columns.label, columns.split) if n is not None]
         used.append(f"{table.name}: {', '.join(table.columns[n] for n in numbers)}")
         for row in table.rows:
@@ -96,7 +100,7 @@ def from_tables(tables: Sequence[tuple[Table, LabelTable | None]], pictures: Ite
                 if columns.split is not None and row[columns.split].strip() and not of_row:
                     said = Label(label, UNLABELLED)  # such as "extra"
                 else:
-                    said = Label(label, of_row.role if of_row else role)
+                    said = Label(label, of_row.role if of_row else otherwise)
                 if labels.setdefault(found[0], said).split != said.split:
                     raise InputError(
                         f"{table.name} has {'/'.join(found[0])} for {said.split or 'no split'}, and another row for "

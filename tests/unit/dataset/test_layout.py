@@ -314,6 +314,16 @@ def test_a_row_says_more_of_its_split_than_the_name_of_the_table(tmp_path: Path)
     assert [layout.places[PurePosixPath(f"{n}.png")].split for n in range(6)] == ["train"] * 4 + ["val"] * 2
 
 
+@pytest.mark.parametrize("role", ["test", "val", "Testing"])
+def test_where_a_column_names_those_for_testing_alone_the_others_are_for_training(tmp_path: Path, role: str) -> None:
+    table = "file,label,split\n" + "".join(f"{n}.png,{AB[n % 2]},{role if n < 2 else ' '}\n" for n in range(8))
+    layout = lay_out([f"{n}.png" for n in range(8)], params(labels="labels.csv"), {"labels.csv": table}, tmp_path)
+    assert [layout.places[PurePosixPath(f"{n}.png")].split for n in range(8)] == ["val"] * 2 + ["train"] * 6
+    everywhere = table.replace(" ", role)
+    layout = lay_out([f"{n}.png" for n in range(8)], params(labels="labels.csv"), {"labels.csv": everywhere}, tmp_path)
+    assert {place.split for place in layout.places.values()} == {""}  # it tells nothing apart
+
+
 def test_what_a_table_and_the_pictures_lack(tmp_path: Path) -> None:
     table = "id,label,split\n0,ants,train\n1,bees,train\n2,ants,test\n3,bees,test\n9,bees,train\n5,,train\n"
     layout = lay_out([f"{n}.png" for n in range(6)], params(labels="t.csv"), {"t.csv": table}, tmp_path)
