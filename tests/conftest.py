@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from compileall import compile_dir
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ SOAK = "SOAK_KILLS" in os.environ
 NETWORK = "mobilenet_v3_small"  # a tenth of ResNet-18's work
 TOLD = "told"  # the property in which a test records what is to be printed at the end
 takes_long = pytest.mark.skipif(not SOAK, reason="takes long; `make soak` runs it")
+FAILED = pytest.StashKey[bool]()
+REMOVALS: list[subprocess.Popen[bytes]] = []
 GITCONFIG = "[user]\n\tname = Tester\n\temail = tester@example.org\n"
 LONGEST = (  # parts of tests' names, the longest test first; the rest in any order
     "test_the_table_is", "test_two_processes", "test_the_demo", "test_from_a_zip", "test_resuming",
@@ -100,6 +102,32 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             if name == TOLD and report.when == "call":
                 terminalreporter.section(report.nodeid)
                 terminalreporter.write_line(text)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    item.stash[FAILED] = report.failed or item.stash.get(FAILED, False)
+    return report
+
+
+@pytest.fixture
+def tmp_path(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Path]:
+    """pytest's, but for how checkouts are removed of a test that passed: some file systems take seconds for that."""
+    yield tmp_path
+    checkouts = [git.parent for git in tmp_path.glob("*/.git")]
+    if checkouts and not request.node.stash.get(FAILED, False):
+        removed = tmp_path_factory.mktemp("removed")
+        for checkout in checkouts:
+            checkout.rename(removed / checkout.name)
+        REMOVALS.append(subprocess.Popen(["rm", "-rf", removed]))
+
+
+def pytest_sessionfinish() -> None:
+    for removal in REMOVALS:
+        removal.wait()
 
 
 def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
@@ -176,6 +204,14 @@ def set_params(file: Path, params: Mapping[str, object]) -> None:
     yaml12.dump(content, file)
 
 
+def link_or_copy(source: str, target: str) -> None:
+    """Copy a file; what is never written in place, since it is replaced or named by its content, is a link to it."""
+    if source.endswith(".pyc") or "/.git/objects/" in source or "/.dvc/cache/files/" in source:
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
+
+
 class Checkout:
     """A git repository that holds this project, in a folder of its own."""
 
@@ -196,6 +232,7 @@ class Checkout:
         compile_dir(folder / "tools", quiet=1)
         self.run("git", "init", "--quiet", "--initial-branch", "main")
         self.commit("start")
+        self.run("git", "repack", "-a", "-d", "--quiet")  # one file for hundreds, to be copied and removed again
 
     @classmethod
     def at(cls, folder: Path, home: Path) -> Checkout:
@@ -207,7 +244,7 @@ class Checkout:
 
     def copy(self, folder: Path, home: Path | None = None) -> Checkout:
         """Return a copy of it, in another folder and with a home of its own, by default beside that."""
-        shutil.copytree(self.folder, folder, symlinks=True)
+        shutil.copytree(self.folder, folder, symlinks=True, copy_function=link_or_copy)
         home = home or folder.with_name(f"{folder.name}-home")
         home.mkdir(exist_ok=True)
         return Checkout.at(folder, home)
@@ -235,6 +272,20 @@ class Checkout:
 
     def tool(self, name: str, *arguments: str, fails: bool = False) -> str:
         return self.run(sys.executable, "-m", f"tools.{name}", *arguments, fails=fails)
+
+    def install(self) -> None:
+        """Put an environment where make looks for one: this, whose programs start at once but in the soak."""
+        if SOAK:
+            (self.folder / ".venv").symlink_to(sys.prefix)
+        else:
+            programs = self.folder / ".venv/bin"
+            programs.mkdir(parents=True)
+            programs.parent.joinpath(".installed").touch()
+            (programs / "python").symlink_to(Path(folder_of_python(), "python"))
+            (programs / "dvc").write_text('#!/bin/sh\nexec python -m dvc "$@"\n')
+            (programs / "dvc").chmod(0o755)
+        for name in ("requirements.txt", "pyproject.toml"):  # or, edited since, they would have it made anew
+            os.utime(self.folder / name, (0, 0))
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")
@@ -321,11 +372,11 @@ def checkout(new_checkout: Callable[[], Checkout]) -> Checkout:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, pictures: Path, weights: Path) -> Checkout:
+def finished(tmp_path_factory: pytest.TempPathFactory, fresh: Checkout, pictures: Path, weights: Path) -> Checkout:
     """A checkout in which the pipeline has run, with float32 and the default strategy; to read, not to change."""
 
     def build(folder: Path, home: Path) -> None:
-        checkout = Checkout(folder, home)
+        checkout = fresh.copy(folder, home)
         checkout.use(pictures, weights, precision="float32")
         lines = [(time.monotonic(), "")]
         with subprocess.Popen(

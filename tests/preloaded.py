@@ -8,6 +8,7 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,10 +17,13 @@ import threading
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
+
+import psutil
+from filelock import FileLock
 
 # Nothing that looks at the environment when it is imported, as pygit2 does for the home, and nothing of this project,
-# of which each checkout has its own.
+# of which each checkout has its own; but that imports torchvision as the stages do, and is forgotten again.
 PRELOADED = [
     "configobj", "dulwich.porcelain", "dvc.cli.parser", "dvc.commands.experiments", "dvc.render", "dvc.repo.index",
     "dvc.repo.experiments.executor.local", "dvc.repo.experiments.queue.celery", "dvc.repo.experiments.queue.workspace",
@@ -27,8 +31,9 @@ PRELOADED = [
     "fsspec.implementations.local", "hydra._internal.config_loader_impl", "hydra.core.override_parser.overrides_parser",
     "networkx", "omegaconf", "PIL.Image", "PIL.ImageOps", "platformdirs", "psutil", "pydantic", "pyparsing",
     "requests", "rich.table", "ruamel.yaml", "safetensors.numpy", "safetensors.torch", "scipy.optimize",
-    "scipy.special", "tabulate", "threadpoolctl", "torch", "torchvision", "yaml", "zc.lockfile",
+    "scipy.special", "tabulate", "threadpoolctl", "torch", "yaml", "zc.lockfile",
 ]  # fmt: skip
+TORCHVISION = "stages.model.families"
 ROOT = Path(__file__).parent.parent
 CLIENT = """\
 #!{python} -IS
@@ -49,37 +54,44 @@ os._exit(status)
 
 @cache
 def folder_of_python() -> str:
-    """Return a folder with such a `python`, to come first in a PATH; the process behind it ends with the tests."""
-    folder = TemporaryDirectory()
-    address = f"{folder.name}/socket"
-    client = Path(folder.name, "python")
-    client.write_text(CLIENT.format(python=sys.executable, address=address))
-    client.chmod(0o755)
-    command = [sys.executable, "-m", "tests.preloaded", address]
-    server = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert server.stdout is not None
-    assert server.stdout.readline() == b"ready\n"
-    atexit.register(folder.cleanup)
-    atexit.register(server.kill)
-    return folder.name
+    """Return a folder with such a `python`, to come first in a PATH; all workers of a run of the tests share it."""
+    tests = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    folder = Path(gettempdir(), f"python-{os.environ.get('PYTEST_XDIST_TESTRUNUID', tests)}")
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            folder.mkdir()
+            client = folder / "python"
+            client.write_text(CLIENT.format(python=sys.executable, address=str(folder / "socket")))
+            client.chmod(0o755)
+            command = [sys.executable, "-m", "tests.preloaded", str(folder), str(tests)]
+            server = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            assert server.stdout is not None
+            assert server.stdout.readline() == b"ready\n"
+    return str(folder)
 
 
-def wait_for_request(address: str) -> str:
+def wait_for_request(folder: Path, tests: int) -> str:
     """Fork for each request that comes, until the tests end; return, in the fork, the name of the module to be run."""
-    for name in PRELOADED:
+    for name in [*PRELOADED, TORCHVISION]:
         import_module(name)
+    for name in [name for name in sys.modules if name.partition(".")[0] in {"stages", "tests"}]:
+        del sys.modules[name]
     gc.freeze()  # or the first collection in a fork copies what it looks at
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(address)
+        server.bind(str(folder / "socket"))
         server.listen(100)
         print("ready", flush=True)
-        while sys.stdin not in select.select([server, sys.stdin], [], [])[0]:
+        while psutil.pid_exists(tests):
+            if not select.select([server], [], [], 0.5)[0]:
+                continue
             connection, _ = server.accept()
             if os.fork() == 0:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 return become(connection)
             connection.close()
+    shutil.rmtree(folder)
+    folder.with_suffix(".lock").unlink()
     sys.exit()
 
 
@@ -99,7 +111,10 @@ def become(connection: socket.socket) -> str:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.path[0] = folder
+    sys.path[:1] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    if encoding := environment.get("PYTHONIOENCODING"):
+        sys.stdin, sys.stdout = os.fdopen(0, encoding=encoding), os.fdopen(1, "w", encoding=encoding)
+        sys.stderr = os.fdopen(2, "w", encoding=encoding, errors="backslashreplace", buffering=1)
     sys.argv = arguments
     return str(arguments[0])
 
@@ -127,4 +142,4 @@ def run(name: str) -> None:
 
 
 if __name__ == "__main__":
-    run(wait_for_request(sys.argv[1]))
+    run(wait_for_request(Path(sys.argv[1]), int(sys.argv[2])))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, Checkout, draw, write_zip
+from tests.preloaded import folder_of_python
 from tools.predict import columns
 
 CLASSES = ("кошки", "собаки")
@@ -25,8 +26,10 @@ CONSOLES = {
 
 def typed(checkout: Checkout, console: str, *arguments: str, folder: Path, stdin: bytes = b"") -> Any:
     environment = checkout.environment | CONSOLES[console] | {"PYTHONPATH": str(ROOT)}
+    # The locale counts where Python starts.
+    python = sys.executable if console == "C locale" else f"{folder_of_python()}/python"
     return subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=folder, env=environment, input=stdin, capture_output=True, check=False
+        [python, "-m", *arguments], cwd=folder, env=environment, input=stdin, capture_output=True, check=False
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import sys
@@ -22,9 +21,7 @@ needs_make = pytest.mark.skipif(
 
 @needs_make
 def test_make_repro_mends_and_computes_nothing_again(copied: Checkout) -> None:
-    (copied.folder / ".venv").symlink_to(sys.prefix)
-    for name in ("requirements.txt", "pyproject.toml"):  # or, edited since, they would have it made anew
-        os.utime(copied.folder / name, (0, 0))
+    copied.install()
     expected = contents(copied.folder, "data", "metrics", "dvc.lock")
     lock_file, rwlock = copied.folder / "dvc.lock", copied.folder / RWLOCK
     text = lock_file.read_bytes()

@@ -19,6 +19,7 @@ from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
 from stages.program.params import load_params
 from tests.conftest import NETWORK, ROOT, Checkout, draw, takes_long
+from tests.preloaded import folder_of_python
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = PAGES[0].read_text(encoding="utf-8")
@@ -60,7 +61,7 @@ def targets() -> set[str]:
 
 @cache
 def help_of(module: str) -> str:
-    command = [sys.executable, "-m", module, "--help"]
+    command = [f"{folder_of_python()}/python", "-m", module, "--help"]
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 

@@ -6,12 +6,11 @@ import csv
 import hashlib
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Checkout, takes_long
+from tests.conftest import SOAK, Checkout, takes_long
 
 paths = [os.environ.get(name, "") for name in ("HYMENOPTERA_ZIP", "RESNET18_WEIGHTS")]
 pytestmark = pytest.mark.skipif(
@@ -41,7 +40,9 @@ def test_a_new_last_layer(real: Checkout) -> None:
     assert result["accuracy"] >= 0.94
     with (real.folder / "metrics/predictions.csv").open(newline="") as file:
         expected = {f"data/images/val/{row['picture']}": row for row in csv.DictReader(file)}
-    printed = real.run(sys.executable, "-m", "tools.predict", "data/images/val", "--format", "json")
+    some = sorted(expected)[:: 1 if SOAK else 5]
+    expected = {name: expected[name] for name in some}
+    printed = real.tool("predict", *some, "--format", "json")
     found = {line["picture"]: line for line in map(json.loads, printed.splitlines())}
     assert found.keys() == expected.keys()
     for name, row in expected.items():

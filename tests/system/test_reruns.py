@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import reduce
 from itertools import product
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -56,20 +59,38 @@ class Finished:
     def __init__(self, checkout: Checkout) -> None:
         self.folder = checkout.folder
         self.file = checkout.folder / "params.yaml"
-        self.params = yaml.safe_load(self.file.read_text())
+        self.text = self.file.read_text()
+        self.params = yaml.safe_load(self.text)
         self.repo = Repo(str(self.folder))
         self.graph = networkx.relabel_nodes(self.repo.index.graph, lambda stage: stage.name)
         self.before = self.repo.status()
 
+    def reasons(self) -> dict[str, list[Any]]:
+        """What DVC's status says of stages, where that is not what it said before any change."""
+        status = self.repo.status().items()
+        return {
+            address.rpartition(":")[2]: [reason for reason in why if reason not in self.before.get(address, [])]
+            for address, why in status
+            if why != self.before.get(address)
+        }
+
+    def runs(self, outdated: Iterable[str]) -> Runs:
+        """Stages that are outdated, and those that follow."""
+        then = {later for name in outdated for later in networkx.ancestors(self.graph, name)}
+        return frozenset(outdated), frozenset(then - set(outdated))
+
     def outdated(self) -> Runs:
         """The stages that DVC's status says more of than before any change, and those that follow."""
-        status = self.repo.status().items()
-        outdated = {address.rpartition(":")[2] for address, why in status if why != self.before.get(address)}
-        then = {later for name in outdated for later in networkx.ancestors(self.graph, name)}
-        return frozenset(outdated), frozenset(then - outdated)
+        return self.runs(self.reasons())
 
     def after(self, *changes: tuple[tuple[str, ...], Any]) -> Runs:
         """What is outdated once the leaves at these paths have those values."""
+        with self.having(*changes):
+            return self.outdated()
+
+    @contextmanager
+    def having(self, *changes: tuple[tuple[str, ...], Any]) -> Iterator[None]:
+        """Have those values at the leaves at these paths."""
         content = yaml.safe_load(yaml.safe_dump(self.params))
         for path, value in changes:
             block = content
@@ -78,19 +99,43 @@ class Finished:
             block[path[-1]] = value
         self.file.write_text(yaml.safe_dump(content))
         try:
-            return self.outdated()
+            yield
         finally:
-            self.file.write_text(yaml.safe_dump(self.params))
+            self.file.write_text(self.text)
+
+    def others(self, *paths: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]]:
+        """Another value for each of the leaves at these paths."""
+        return [(path, another(reduce(getitem, path, self.params))) for path in paths]
 
     def changed(self, *paths: tuple[str, ...]) -> Runs:
         """What is outdated once the leaves at these paths have another value."""
-        changes = []
-        for path in paths:
-            value = self.params
-            for key in path:
-                value = value[key]
-            changes.append((path, another(value)))
-        return self.after(*changes)
+        return self.after(*self.others(*paths))
+
+    def changed_each(self, *paths: tuple[str, ...]) -> dict[tuple[str, ...], Runs]:
+        """What is outdated once one of these leaves has another value, for each of them.
+
+        Where they are no parts of dvc.yaml, whose text they would change, DVC names them itself: all are changed at
+        once, and each makes those stages outdated of whose reasons it is one, and there is no other reason.
+        """
+        text = (self.folder / "dvc.yaml").read_text()
+        found = {path: self.changed(path) for path in paths if SOAK or f"${{{'.'.join(path)}}}" in text}
+        together = {path: blocks(path) for path in paths if path not in found}
+        with self.having(*self.others(*together)):
+            reasons = self.reasons()
+        named = {}
+        for stage, why in reasons.items():
+            kinds = [(kind, [*files]) for one in why for kind, files in one.items()]
+            assert kinds == [("changed deps", ["params.yaml"])], (stage, why)
+            named[stage] = {*why[0]["changed deps"]["params.yaml"]}
+        assert frozenset[str]().union(*named.values()) <= frozenset[str]().union(*together.values())
+        for path, names in together.items():
+            found[path] = self.runs([stage for stage, listed in named.items() if listed & names])
+        return found
+
+
+def blocks(path: tuple[str, ...]) -> set[str]:
+    """The names by which dvc.yaml may list a leaf: its own, and those of the blocks that it is in."""
+    return {".".join(path[:n]) for n in range(1, len(path) + 1)}
 
 
 def observe(checkout: Checkout) -> dict[str, Runs]:
@@ -115,17 +160,18 @@ def observe(checkout: Checkout) -> dict[str, Runs]:
         # The last two stages read no params; after `linear` alone they have run, too.
         left = {address.rpartition(":")[2] for address in finished.before}
         assert left == (set() if strategy == "linear" else {"evaluate", "explain"})
+        names = {}
         others = []
         for path in leaves(content):
             if path[0] != "strategies":
                 if strategy == "linear" and path != ("strategy",):
-                    note(".".join(path), finished.changed(path))
+                    names[path] = ".".join(path)
             elif path[1] == strategy:
-                name = ".".join(("strategies", "<chosen>", *path[2:]))
-                if SOAK or name not in found:
-                    note(name, finished.changed(path))
+                names[path] = ".".join(("strategies", "<chosen>", *path[2:]))
             else:
                 others.append(path)
+        for path, runs in finished.changed_each(*names).items():
+            note(names[path], runs)
         note("strategies.<other>", finished.changed(*others))
         if strategy == "linear":
             switched = [finished.after((("strategy",), other)) for other in content["strategies"] if other != strategy]

@@ -40,10 +40,7 @@ NETWORKS = ["resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny"
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[takes_long] if name in {"convnext_tiny", "efficientnet_b0"} else [])
-        for name in NETWORKS
-    ],
+    [pytest.param(name, marks=[] if name in {"resnet18", "mobilenet_v3_small"} else [takes_long]) for name in NETWORKS],
 )
 def test_a_picture_alone_beside_others_and_elsewhere(in_tmp_path: Path, name: str, precision: str, side: int) -> None:
     if name == "efficientnet_lite0":
@@ -106,9 +103,13 @@ def means(squares: encoding.Squares, contents: object, views: object) -> Callabl
 @pytest.mark.parametrize("ranks", [Ranks(), Ranks(1, 2)])
 @pytest.mark.parametrize("threads", [2, 0])
 def test_whoever_decodes_and_whatever_computes(
-    drawn_images: Path, monkeypatch: pytest.MonkeyPatch, threads: int, ranks: Ranks
+    drawn_images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+    ranks: Ranks,
+    tiny: str,  # noqa: F811
 ) -> None:
-    card = prepare("linear", {}, "mobilenet_v3_small")
+    card = prepare("linear", {}, tiny)
     shares = [
         (PictureSplit(drawn_images / "data/images" / split), np.arange(n)[::step])
         for split, n, step in (("train", 24, 1), ("val", 15, -2))

@@ -27,17 +27,19 @@ from stages.program.errors import InputError
 from stages.program.params import Augment, GradientDescent, Params, load_params
 from stages.training.batch_step import BatchStep
 from stages.training.gradient_descent import train
-from tests.conftest import ROOT, takes_long
+from tests.conftest import ROOT, SOAK, takes_long
 from tests.fake_gpu import Event, Runtime, Stream, Traffic, fake_gpu, really
 from tests.small_run import ONCE, prepare, run
+from tests.tiny_network import NAME, tiny  # noqa: F401
 from tools.predict import Prediction, predict
 
+NETWORK, LAYER = ("mobilenet_v3_small", "layer8") if SOAK else (NAME, "layer1")
 AUGMENT = Augment(min_scale=0.5, flip=0.5, rotation=10)
 CONTENTS = as_contents(f"{number:064x}" for number in range(256))
 
 
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> Any:
+def fresh(monkeypatch: pytest.MonkeyPatch, tiny: str) -> Any:  # noqa: F811
     levels = views._levels
     levels.cache_clear()
     monkeypatch.setattr(chain, "restore", really(chain.restore))
@@ -48,7 +50,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def card(drawn_images: Path) -> Card:
-    prepared = prepare("linear", {}, "mobilenet_v3_small")
+    prepared = prepare("linear", {}, NETWORK)
     return replace(prepared, classes=("dots", "lines", "more"), precision="bfloat16")
 
 
@@ -63,7 +65,7 @@ def encode(card: Card, precision: str, kind: str, index: int) -> tuple[list[Any]
         if kind == "pooled":
             encoder = encoding.pooled_encoder(given, card, card.depths, AUGMENT, 0)
         else:
-            encoder = encoding.map_encoder(given, card, "layer8", AUGMENT)
+            encoder = encoding.map_encoder(given, card, LAYER, AUGMENT)
         squares = np.zeros((encoder.batch, 72, 72, 3), np.uint8)
         encoder.encode(squares, CONTENTS, (0, 1, 2))
         traffic.__init__()  # type: ignore[misc]
@@ -239,8 +241,8 @@ def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch, device: str, 
 def test_training_stays_on_its_gpu(
     drawn_images: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, precision: str
 ) -> None:
-    block = {**ONCE, "head": "random"} | ({"freeze": "layer8"} if strategy == "partial" else {})
-    run(strategy, block, "mobilenet_v3_small")
+    block = {**ONCE, "head": "random"} | ({"freeze": LAYER} if strategy == "partial" else {})
+    run(strategy, block, NETWORK)
     split, given = StoredSplit(Path("data/inputs/train")), load_params()
     given = given.model_copy(update={"device": "cuda:1", "precision": precision})
     chosen = given.chosen
@@ -289,7 +291,7 @@ def in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_evaluation_and_its_sheets_stay_on_their_gpu(drawn_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    card = run("tutorial", {**ONCE, "head": "random"}, "mobilenet_v3_small")
+    card = run("tutorial", {**ONCE, "head": "random"}, NETWORK)
     in_one_thread(monkeypatch)
     split = StoredSplit(Path("data/features/val"))
     rows = [predictions.Prediction(split.names[number], "dots", "lines", 0.5) for number in range(3)]

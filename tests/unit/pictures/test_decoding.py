@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, TiffImagePlugin
 from pydantic import TypeAdapter, ValidationError
-from torchvision.transforms import v2
+from torchvision.transforms import functional
 
 from stages.files.card import Levels, Preprocessing
 from stages.model import catalogue
@@ -393,12 +393,12 @@ def test_pictures_of_50_megapixels_are_decoded_one_at_a_time(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
-def test_a_photograph_of_50_megapixels_is_decoded_small(tmp_path: Path) -> None:
-    Image.new("RGB", (8660, 5774), BLUE).save(tmp_path / "a.jpg")
+def test_a_photograph_of_20_megapixels_is_decoded_small(tmp_path: Path) -> None:
+    Image.new("RGB", (5472, 3648), BLUE).save(tmp_path / "a.jpg")
     printed = subprocess.run(
         [sys.executable, "-c", PEAK, str(tmp_path / "a.jpg")], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.splitlines()
-    assert int(printed[1]) < 60, "MiB"
+    assert int(printed[1]) < 40, "MiB; whole, it is 80"
 
 
 PREPROCESSING = catalogue.preprocessing("resnet18", ["IMAGENET1K_V1"])
@@ -407,7 +407,7 @@ PREPROCESSING = catalogue.preprocessing("resnet18", ["IMAGENET1K_V1"])
 @pytest.mark.parametrize("size", [(256, 256), (500, 375), (375, 500), (301, 900), (100, 80), (1, 1), (2000, 3)])
 def test_the_square_is_what_torchvision_resizes_and_crops(tmp_path: Path, size: tuple[int, int]) -> None:
     smooth(*size).save(tmp_path / "a.png")
-    expected = v2.functional.center_crop(v2.functional.resize(smooth(*size), [256]), [256, 256])
+    expected = functional.center_crop(functional.resize(smooth(*size), [256]), [256, 256])
     difference = decoding.square(tmp_path / "a.png", PREPROCESSING).astype(int) - np.asarray(expected)
     assert np.abs(difference).max() <= 1
 
@@ -415,7 +415,7 @@ def test_the_square_is_what_torchvision_resizes_and_crops(tmp_path: Path, size: 
 def test_a_large_jpeg_decoded_at_a_smaller_scale_looks_the_same(tmp_path: Path) -> None:
     smooth(2400, 1800).save(tmp_path / "a.jpg", quality=95)
     with Image.open(tmp_path / "a.jpg") as whole:
-        expected = v2.functional.center_crop(v2.functional.resize(whole.convert("RGB"), [256]), [256, 256])
+        expected = functional.center_crop(functional.resize(whole.convert("RGB"), [256]), [256, 256])
     difference = decoding.square(tmp_path / "a.jpg", PREPROCESSING).astype(int) - np.asarray(expected)
     assert np.abs(difference).max() <= 3
 
@@ -455,12 +455,12 @@ def test_the_whole_picture_squashed_or_padded(tmp_path: Path) -> None:
     assert np.array_equal(decoding.upright(tmp_path / "wide.png", PREPROCESSING), np.asarray(picture))
     whole = PREPROCESSING.fitted("squash")
     assert (whole.resize, whole.crop, whole.fit) == (224, 224, "squash")
-    expected = v2.functional.resize(picture, [224, 224])
+    expected = functional.resize(picture, [224, 224])
     difference = decoding.square(tmp_path / "wide.png", whole).astype(int) - np.asarray(expected)
     assert np.abs(difference).max() <= 1
     padded = PREPROCESSING.fitted("pad")
     square = decoding.square(tmp_path / "wide.png", padded)
-    resized = np.asarray(v2.functional.resize(picture, [149, 224])).astype(int)
+    resized = np.asarray(functional.resize(picture, [149, 224])).astype(int)
     assert np.abs(square[37:186].astype(int) - resized).max() <= 1
     bars = np.concatenate([square[:37], square[186:]])
     assert (bars == [round(255 * mean) for mean in PREPROCESSING.mean]).all()

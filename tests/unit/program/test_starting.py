@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, takes_long
 
 # Python imports it when it starts. Ctrl-C comes when a module is about to be imported.
 SITECUSTOMIZE = """
@@ -25,8 +25,14 @@ sys.addaudithook(lambda event, arguments: "INTERRUPTED_AT" in os.environ and hoo
 """
 
 
-@pytest.mark.parametrize("module", ["stages.download", "stages.train", "tools.predict", "stages.program.launch"])
 @pytest.mark.parametrize("at", ["stages.program.errors", "stages.program.running"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "stages.download", "stages.train", "tools.params", pytest.param("tools.predict", marks=takes_long),
+        "stages.program.launch",
+    ],
+)  # fmt: skip
 def test_ctrl_c_during_imports_gets_a_line(tmp_path: Path, module: str, at: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(SITECUSTOMIZE)
     done = subprocess.run(

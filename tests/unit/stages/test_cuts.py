@@ -26,17 +26,20 @@ from stages.pictures.views import evaluation_view
 from stages.program.errors import InputError
 from stages.program.params import load_params
 from stages.training.batches import Batches, predict
+from tests import tiny_network
 from tests.conftest import built_once, draw_images, index_images, takes_long
 from tests.small_run import ONCE, encode, write_params
+from tests.tiny_network import NAME, tiny  # noqa: F401
 
 SMALL = "mobilenet_v3_small"  # a third of what ResNet-18 takes
 FAMILIES = [SMALL, "resnet18", "efficientnet_b0", "convnext_tiny"]  # one of each
 with torch.device("meta"):
     LAYERS = {name: list(chain.layers(catalogue.build(name, 1), name)) for name in FAMILIES}
-QUICK = {SMALL: ["stem", "layer3", "avgpool"], "resnet18": ["layer3"]}  # the rest is for the soak
+LAYERS[NAME] = list(tiny_network.build(NAME, 1)._modules)
+QUICK = {NAME: LAYERS[NAME], SMALL: ["layer3"]}  # the rest is for the soak
 CUTS = [
     pytest.param(name, layer, marks=[] if layer in QUICK.get(name, ()) else [takes_long])
-    for name in FAMILIES
+    for name in [NAME, *FAMILIES]
     for layer in LAYERS[name][:-1]
 ]
 
@@ -53,7 +56,12 @@ class Run(Protocol):
 
 
 @pytest.fixture
-def run(in_tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(
+    in_tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny: str,  # noqa: F811
+) -> Run:
     def run_train(strategy: str, block: Mapping[str, Any], name: str = SMALL, precision: str = "float32") -> Card:
         def build(folder: Path) -> None:
             draw_images(folder)
@@ -110,7 +118,8 @@ def check(card: Card, precision: str = "float32", tolerance: float = 1e-4) -> No
 
 @pytest.mark.parametrize(("name", "freeze"), CUTS)
 def test_layers_trained_above_any_cut(run: Run, name: str, freeze: str) -> None:
-    card = run("partial", {"freeze": freeze, **ONCE, "head": "random"}, name)
+    rate = 0.1 if name == NAME else ONCE["learning_rate"]  # or pictures would hardly differ
+    card = run("partial", {"freeze": freeze, **ONCE, "head": "random", "learning_rate": rate}, name)
     assert card.cut == freeze
     check(card)
     # What lies below the cut is as it was, batch-norm statistics included.
@@ -134,14 +143,18 @@ def test_a_head_on_one_layer(run: Run, name: str, layer: str) -> None:
     assert card.tensors_in_layers(tensors) == list(tensors)
 
 
-@pytest.mark.parametrize("layers", ["all", ["stem", "layer2"], ["avgpool", "layer1"]])
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[takes_long] if name in FAMILIES[2:] else []) for name in FAMILIES]
+    ("name", "layers"),
+    [
+        pytest.param(name, layers, marks=[] if name == NAME or (name == SMALL and layers == "all") else [takes_long])
+        for name in [NAME, *FAMILIES]
+        for layers in ("all", ["stem", "layer2"], ["avgpool", "layer1"])
+    ],
 )
 def test_a_head_on_several_layers(run: Run, name: str, layers: str | list[str]) -> None:
     card = run("linear", {"layers": layers, "n_splits": 2, "weight_decay": 0.1, "depth_emphasis": [1, 4]}, name)
     if layers == "all":  # an average pooling without weights says nothing that the layer below has not said
-        repeats = name in {"resnet18", "efficientnet_b0"}
+        repeats = name in {NAME, "resnet18", "efficientnet_b0"}
         assert list(card.depths) == [layer for layer in LAYERS[name][:-1] if not (repeats and layer == "avgpool")]
         stored = StoredSplit(Path("data/features/val"))
         last, pooled = stored.array(LAYERS[name][-3]), stored.array("avgpool")
@@ -167,7 +180,8 @@ STRATEGIES: list[tuple[str, dict[str, Any]]] = [
     ("tutorial", ONCE),
 ]  # fmt: skip
 
-QUICK_STRATEGIES = {(SMALL, "float32"): (1, 2, 4, 5, 7, 8), ("resnet18", "bfloat16"): (3,)}
+# Settings of layers that the tiny network has, too.
+TINY: dict[str, dict[str, Any]] = {"svm": {"layers": "layer1"}, "partial": {"freeze": "stem"}}
 
 
 @pytest.mark.parametrize(
@@ -175,25 +189,30 @@ QUICK_STRATEGIES = {(SMALL, "float32"): (1, 2, 4, 5, 7, 8), ("resnet18", "bfloat
     [
         pytest.param(
             name, precision, strategy, block,
-            marks=[] if number in QUICK_STRATEGIES.get((name, precision), ()) else [takes_long],
+            marks=[] if name == NAME or (name == SMALL and number == 4) else [takes_long],
         )
-        for name, precision in ((SMALL, "float32"), ("resnet18", "float32"), ("resnet18", "bfloat16"))
+        for name, precision in (
+            (NAME, "float32"), (NAME, "bfloat16"), (SMALL, "float32"), ("resnet18", "float32"), ("resnet18", "bfloat16")
+        )
         for number, (strategy, block) in enumerate(STRATEGIES)
+        if (name, precision) != (NAME, "bfloat16") or number == 3
     ],
 )  # fmt: skip
 def test_every_strategy(run: Run, name: str, precision: str, strategy: str, block: dict[str, Any]) -> None:
+    if name == NAME:
+        block = block | TINY.get(strategy, {})
     # Whatever the precision: what bfloat16 layers give is stored without loss, and heads compute in float32.
     check(run(strategy, block, name, precision), precision, tolerance=1e-4 if precision == "float32" else 0.02)
 
 
 def test_random_weights_are_those_of_their_number(run: Run) -> None:
-    first = run("scratch", {**ONCE, "init": "random:1", "learning_rate": 1e-9}, "resnet18")
+    first = run("scratch", {**ONCE, "init": "random:1", "learning_rate": 1e-9}, NAME)
     assert (first.init, first.sha256, first.weights) == ("random:1", None, None)
     check(first)
     torch.manual_seed(1)
-    drawn = catalogue.build("resnet18", 3).state_dict()
+    drawn = catalogue.build(NAME, 3).state_dict()
     trained = load_file("data/model/model.safetensors")
-    np.testing.assert_allclose(trained["layer1.0.conv1.weight"], drawn["layer1.0.conv1.weight"], atol=1e-6)
+    np.testing.assert_allclose(trained["layer1.0.weight"], drawn["layer1.0.weight"], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -229,13 +248,13 @@ def test_bfloat16_maps_take_two_bytes_and_lose_nothing(run: Run) -> None:
 
 def test_inputs_are_stored_once_for_all_that_ask_for_the_same(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     quick = {**ONCE, "head": "random"}
-    run("finetune", quick)
+    run("finetune", quick, NAME)
     time = Path("data/inputs/train/inputs.npy").stat().st_mtime_ns
     content = yaml.safe_load(Path("params.yaml").read_text())
 
     def again(strategy: str, **block: Any) -> bool:
         changed = content | {"strategy": strategy}
-        changed["strategies"][strategy] |= {**quick, **block}
+        changed["strategies"][strategy] |= {**quick, **TINY.get(strategy, {}), **block}
         Path("params.yaml").write_text(yaml.safe_dump(changed))
         capsys.readouterr()
         train.main()
@@ -247,7 +266,7 @@ def test_inputs_are_stored_once_for_all_that_ask_for_the_same(run: Run, capsys: 
     assert Path("data/inputs/train/inputs.npy").stat().st_mtime_ns == time
     assert again("partial")
     assert not again("partial", learning_rate=1e-5)
-    assert again("partial", freeze="layer2")
+    assert again("partial", freeze="layer1")
     assert again("partial", views={"count": 2, "min_scale": 0.5, "flip": 0.5, "rotation": 0.0})
     features.main()
     assert not again("partial"), "the same pictures and weights"

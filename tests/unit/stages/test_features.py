@@ -18,12 +18,14 @@ from stages import features, train
 from stages.files.stored_split import StoredSplit
 from tests.conftest import SOAK, contents, draw, index_images, takes_long
 from tests.small_run import ONCE, encode, prepare, run, write_params
+from tests.tiny_network import NAME, tiny  # noqa: F401
 
+NETWORK, FREEZE = ("mobilenet_v3_small", "layer3") if SOAK else (NAME, "layer1")
 ROWS, IMAGES = Path("data/rows"), Path("data/images")
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Any:
+def one_thread(tiny: str) -> Any:  # noqa: F811
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -69,7 +71,7 @@ def set_views(**params: object) -> None:
 
 
 def test_what_has_changed_is_computed(stage: Callable[[], list[int]]) -> None:
-    prepare("linear", {}, "mobilenet_v3_small")
+    prepare("linear", {}, NETWORK)
     assert stage() == [24, 15]
     assert stage() == [0, 0]
     add("train/dots/0000.png", 5000)
@@ -101,7 +103,7 @@ def test_what_has_changed_is_computed(stage: Callable[[], list[int]]) -> None:
 @pytest.mark.parametrize("seed", range(40 if SOAK else 1))
 def test_any_history(stage: Callable[[], list[int]], seed: int) -> None:
     dice = random.Random(seed)
-    prepare("linear", {}, ["mobilenet_v3_small", "resnet18"][seed % 2], ["float32", "bfloat16"][seed // 2 % 2])
+    prepare("linear", {}, [NETWORK, "resnet18"][seed % 2], ["float32", "bfloat16"][seed // 2 % 2])
     for _ in range(4):
         paths = [*IMAGES.rglob("*.png")]
         for _ in range(dice.randrange(1, 5)):
@@ -125,7 +127,7 @@ def test_any_history(stage: Callable[[], list[int]], seed: int) -> None:
 
 
 def test_inputs_of_a_training(drawn_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    block = {**ONCE, "views": {"count": 2, "min_scale": 0.7, "flip": 0.5, "rotation": 0}}
+    block = {**ONCE, "freeze": FREEZE, "views": {"count": 2, "min_scale": 0.7, "flip": 0.5, "rotation": 0}}
 
     def computed() -> list[int]:
         shutil.rmtree("data/features", ignore_errors=True)
@@ -135,7 +137,7 @@ def test_inputs_of_a_training(drawn_images: Path, capsys: pytest.CaptureFixture[
         train.main()
         return [int(n) for n in re.findall(r"train: .*; (\d+) computed", capsys.readouterr().out)]
 
-    run("partial", block, "mobilenet_v3_small")
+    run("partial", block, NETWORK)
     before = contents(drawn_images, "data/model")
     assert computed() == [], "they are there"
     add("train/dots/0000.png", 5000)
@@ -153,7 +155,7 @@ def test_inputs_of_a_training(drawn_images: Path, capsys: pytest.CaptureFixture[
 
 @takes_long
 def test_a_training_that_stores_its_inputs_is_one_that_finds_them(drawn_images: Path) -> None:
-    write_params("partial", {**ONCE, "epochs": 2}, "mobilenet_v3_small", "float32")
+    write_params("partial", {**ONCE, "freeze": FREEZE, "epochs": 2}, NETWORK, "float32")
     encode()
     torch.set_num_threads(2)
     train.main()

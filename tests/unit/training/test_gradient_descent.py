@@ -17,8 +17,7 @@ from stages.program.params import Cosine
 from stages.training.gradient_descent import LossIsNoNumberError, Training, choose_learning_rate
 from stages.training.history import Epoch
 from tests.small_run import ONCE, run
-
-SMALL = "mobilenet_v3_small"
+from tests.tiny_network import tiny  # noqa: F401
 
 
 class Trials:
@@ -111,10 +110,12 @@ def curve(name: str) -> list[float]:
 
 
 def test_the_best_epoch_is_kept_and_training_ends_without_improvement(
-    drawn_images: Path, capsys: pytest.CaptureFixture[str]
+    drawn_images: Path,
+    tiny: str,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    block = {**ONCE, "epochs": 40, "patience": 2, "learning_rate": [1e-3, 1e-2]}
-    card = run("partial", block, SMALL)
+    block = {**ONCE, "freeze": "layer1", "epochs": 40, "patience": 2, "learning_rate": [1e-3, 1e-2]}
+    card = run("partial", block, tiny)
     losses = curve("holdout/loss")
     trained = losses[1:]
     lowest = min(range(len(trained)), key=trained.__getitem__)
@@ -133,8 +134,9 @@ def test_the_best_epoch_is_kept_and_training_ends_without_improvement(
     assert f"epoch 0/40: train loss {curve('train/loss')[0]:.4f}"[:28] in printed
 
 
-def test_a_rate_that_breaks_the_network_ends_with_the_fitted_head(drawn_images: Path) -> None:
-    run("partial", {**ONCE, "epochs": 3, "learning_rate": 3.0, "batch_norm": "pretrained"}, SMALL)
+def test_a_rate_that_breaks_the_network_ends_with_the_fitted_head(drawn_images: Path, tiny: str) -> None:  # noqa: F811
+    broken = {"epochs": 3, "learning_rate": 3.0, "batch_norm": "pretrained", "freeze": "layer1"}
+    run("partial", ONCE | broken, tiny)
     assert json.loads(Path("metrics/train/metrics.json").read_text())["chosen"] == {"epoch": 0}
 
 
@@ -143,6 +145,6 @@ def test_the_loss_of_the_holdout_is_the_cross_entropy_whatever_is_trained_with(d
         ("partial", {**ONCE, "loss": "hinge"}),
         ("svm", {"n_splits": 2, "weight_decay": 0.1}),
     ):
-        run(strategy, block, SMALL)
+        run(strategy, block, "mobilenet_v3_small")
         found = json.loads(Path("metrics/train/metrics.json").read_text())
         assert 0 < found["holdout"]["loss"] < 1.2, "a constant has log(3) = 1.0986, and calibrated none is much worse"
