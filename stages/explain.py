@@ -64,7 +64,7 @@ def samples(split: StoredSplit, card: Card) -> tuple[list[Tile], str]:
     stored = card.views if not card.cut else strategy["views"]
     seed = stored["seed"] if stored and "seed" in stored else strategy["seed"]
     ranges = stored or strategy["augment"]
-    n_views = min(VIEWS, ranges.get("count", strategy.get("epochs", 0) + 1))
+    n_views = min(VIEWS, stored["count"] if stored else (strategy["epochs"] or VIEWS) + 1)
     augment = Augment(**{name: ranges[name] for name in Augment.model_fields})
     tiles, files = [], PictureSplit(Path("data/images/train"))
     for number in evenly(split.labels, SAMPLES):

@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 
-from stages import evaluate, features, train
+from stages import evaluate, explain, features, train
 from stages.files.card import Card
 from stages.files.checkpoint import Checkpoint
 from stages.files.picture_list import write_names
@@ -37,7 +37,7 @@ from stages.training.design import Problem
 from stages.training.familiarity import Familiarity
 from stages.training.folds import folds, hold_out, number_groups
 from stages.training.linear import fit_head
-from tests.conftest import contents
+from tests.conftest import ROOT, contents
 from tests.small_run import ONCE, encode, run, write_params
 from tests.tiny_network import tiny  # noqa: F401
 
@@ -192,6 +192,18 @@ def test_groups_are_in_one_fold_and_on_one_side_of_the_hold_out(
     assert metrics()["holdout"]["loss"] == pytest.approx(best.holdout_loss, abs=1e-5)
     _, apart, _ = cross_validate(replace(problem, groups=None), [0.1], 3, 0)
     assert abs(best.holdout_loss - apart.holdout_loss) > 1e-3
+
+
+@pytest.mark.parametrize("strategy", load_params(ROOT / "params.yaml").strategies)
+def test_every_strategy_as_it_stands(drawn_images: Path, tiny: str, strategy: str) -> None:  # noqa: F811
+    """From params.yaml, through every stage: nothing that only shorter trainings have is relied on."""
+    layers = {"svm": {"layers": "layer1"}, "partial": {"freeze": "layer1"}}
+    write_params(strategy, layers.get(strategy, {}), tiny, "float32")
+    encode()
+    for stage in (train, evaluate, explain):
+        stage.main()
+    assert 0 <= metrics("evaluate")["accuracy"] <= 1
+    assert {path.name for path in Path("metrics/pictures").iterdir()} == {"samples.jpg", "mistakes.jpg", "doubts.jpg"}
 
 
 def of_whole_network(card: Card, split: str) -> tuple[Doubles, NDArray[np.int64]]:
