@@ -93,8 +93,9 @@ def test_what_the_stage_says(
     content |= {f"s/notes{letter}.txt": b"x" for letter in "abcdefghijk"}
     (in_tmp_path / "data/raw").mkdir(parents=True)
     zipped(in_tmp_path / "data/raw/dataset", content)
-    tables = {name: str(ROOT / getattr(DATA, name)) for name in ("fixes", "groups")}
-    data = DATA.model_copy(update={"exclude": ["wasps"], **tables})
+    together = "".join(f"s/{name}.png,a\n" for name in ("train/c06/0", "train/c06/1", "val/c06/0"))
+    Path("groups.csv").write_text(f"picture,group\n{together}s/train/c07/0.png,b\ns/train/c07/1.png,b\n")
+    data = DATA.model_copy(update={"exclude": ["wasps"], "groups": "groups.csv", "fixes": str(ROOT / DATA.fixes)})
     monkeypatch.setattr("stages.unzip.load_params", lambda: SimpleNamespace(data=data))
     main()
     said = capsys.readouterr().out.splitlines()
@@ -108,6 +109,8 @@ def test_what_the_stage_says(
         f"val: 23 pictures ({first['val']}, ... 21 classes)",
         "of val, 1 are in train, too, byte for byte: they do not test what was learnt",
         "of train, 2 are copies of others: what is held out of it may have been trained on",
+        "10 pictures are in 4 groups, which are kept together",  # the table's two, and the copies of two
+        "of val, 2 are in a group with pictures of train: they do not test what was learnt",
         "2 pictures have more than 8 bits: black is 0 and white 4095, in all of them",
         *(f"left out: s/notes{letter}.txt: not a picture" for letter in "abcdefghij"),
         "left out: ... (metrics/data.json has more)",
@@ -119,7 +122,8 @@ def test_what_the_stage_says(
     assert {split: written[split] for split in counts} == {
         split: {"pictures": sum(of.values()), "classes": of} for split, of in counts.items()
     }
-    assert (written["train_copies"], written["val_also_in_train"]) == (2, 1)
+    numbers = ("train_copies", "val_also_in_train", "groups", "in_groups", "val_in_groups_of_train")
+    assert [written[number] for number in numbers] == [2, 1, 4, 10, 2]
 
 
 @pytest.mark.parametrize(
