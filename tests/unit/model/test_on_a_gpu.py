@@ -181,12 +181,22 @@ def test_a_host_that_does_not_wait_is_noticed(card: Card, monkeypatch: pytest.Mo
 
 
 def test_which_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    torch.backends.cuda.matmul.allow_tf32 = True
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)  # type: ignore[attr-defined]
     with fake_gpu(1):
         assert choose_device("auto") == choose_device("cuda") == torch.device("cuda", 1)
         assert choose_device("cuda:0") == torch.device("cuda", 0)
         assert choose_device("cpu") == torch.device("cpu")
         assert torch.get_deterministic_debug_mode() == 1
         assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cudnn.benchmark
+        assert not torch.backends.cuda.matmul.allow_tf32
+        assert not torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in {":4096:8", ":16:8"}, "those with which cuBLAS is deterministic"
+        assert choose_device("cuda:1") == torch.device("cuda", 1)
         with pytest.raises(InputError, match="device is cuda:2, but there are 2 CUDA devices, from cuda:0"):
             choose_device("cuda:2")
         monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
