@@ -20,6 +20,7 @@ from stages.files.stored_split import StoredSplit
 from stages.program.params import load_params
 from tests.conftest import ROOT, takes_long, write_zip
 from tests.small_run import ONCE, run
+from tests.tiny_network import NAME, tiny  # noqa: F401
 from tools import model_card
 from tools.export import export
 from tools.predict import Prediction, predict
@@ -55,6 +56,7 @@ SETS: list[tuple[str, Callable[[NDArray[np.float64]], NDArray[np.generic]], Leve
 ]
 
 
+@pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(
     ("kind", "convert", "levels"),
     [pytest.param(*one, marks=[takes_long] if one in SETS[1:3] else []) for one in SETS],
@@ -79,7 +81,7 @@ def test_classes_that_differ_in_their_levels_alone(
         capsys.readouterr().out
     )
 
-    card = run("linear", {"n_splits": 2, "weight_decay": 0.01})
+    card = run("linear", {"n_splits": 2, "weight_decay": 0.01}, NAME)
     assert card.preprocessing.levels == levels
     assert Card.read(Path("data/features")).preprocessing == card.preprocessing
     evaluate.main()
@@ -101,7 +103,7 @@ def test_classes_that_differ_in_their_levels_alone(
             assert json.loads(exported.metadata()["preprocessing"])["levels"] == {"black": 0, "white": 4095}
 
 
-def test_training_on_pixels_and_a_set_of_two_depths(in_tmp_path: Path) -> None:
+def test_training_on_pixels_and_a_set_of_two_depths(in_tmp_path: Path, tiny: str) -> None:  # noqa: F811
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
     Path("data/raw").mkdir(parents=True)
     Path("data/fixes.csv").write_text("picture,class\n")
@@ -116,7 +118,7 @@ def test_training_on_pixels_and_a_set_of_two_depths(in_tmp_path: Path) -> None:
     unzip.main()
     # The one test picture of 14 bits has its say, and the one of 8 bits none.
     assert json.loads(Path("metrics/data.json").read_text())["levels"] == {"pictures": 21, "black": 0, "white": 16_383}
-    card = run("finetune", ONCE | {"freeze": "pixels"})
+    card = run("finetune", ONCE | {"freeze": "pixels"}, tiny)
     assert card.preprocessing.levels == Levels(0, 16_383)
     stored = StoredSplit(Path("data/inputs/train"))
     middle = {name: float(np.median(stored.array("inputs")[number])) for number, name in enumerate(stored.names)}

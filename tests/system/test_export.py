@@ -17,6 +17,8 @@ from stages.files.card import Preprocessing
 from stages.program.errors import InputError
 from stages.program.extras import need_packages
 from tests.conftest import ROOT, Checkout, smooth, takes_long
+from tests.small_run import run
+from tests.tiny_network import tiny  # noqa: F401
 from tools import export
 from tools.predict import Prediction, predict
 
@@ -48,13 +50,20 @@ def need_onnx() -> None:
         pytest.importorskip(package, reason="the extra `export` is not installed")
 
 
-def test_onnx_predicts_the_same_where_there_is_no_torch(finished: Checkout, tmp_path: Path) -> None:
+@pytest.fixture
+def trained(drawn_images: Path, tiny: str) -> Path:  # noqa: F811
+    """A folder with a small network's data/model, and data/images; the soak exports all others."""
+    run("linear", {"n_splits": 2}, tiny)
+    return drawn_images
+
+
+def test_onnx_predicts_the_same_where_there_is_no_torch(trained: Path, tmp_path: Path) -> None:
     need_onnx()
-    model, pictures = finished.folder / "data/model", finished.folder / "data/images/val"
+    model, pictures = trained / "data/model", trained / "data/images/val"
     difference, n = export.export(model, tmp_path / "model.onnx", "onnx", pictures)
     assert difference <= 1e-4
     assert n == 8
-    paths = sorted(pictures.rglob("*.jpg"))
+    paths = sorted(pictures.rglob("*.png"))
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "model.onnx"), *map(str, paths)],
         cwd=tmp_path, check=True, capture_output=True, text=True,
@@ -105,14 +114,14 @@ def test_the_graph_that_takes_pictures_predicts_the_same_where_there_is_no_torch
         assert json.loads(line) == pytest.approx(expected.probabilities, abs=0.01), expected.path
 
 
-def test_pt2_and_safetensors_say_what_they_are(finished: Checkout, tmp_path: Path) -> None:
-    model, pictures = finished.folder / "data/model", finished.folder / "data/images/val"
-    card = finished.json("data/model/card.json")
+def test_pt2_and_safetensors_say_what_they_are(trained: Path, tmp_path: Path) -> None:
+    model, pictures = trained / "data/model", trained / "data/images/val"
+    card = json.loads((model / "card.json").read_text())
     for form in ("pt2", "safetensors"):
         export.export(model, tmp_path / f"model.{form}", form, pictures)
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         metadata = dict(file.metadata())
-        assert file.get_tensor("classifier.3.weight").shape == (2, 3344)
+        assert file.get_tensor("head.weight").shape == (3, 52)
     extra = dict.fromkeys(("preprocessing", "classes"), "")
     program = torch.export.load(tmp_path / "model.pt2", extra_files=extra).module()
     for said in (metadata, extra):

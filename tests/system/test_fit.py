@@ -14,6 +14,7 @@ from safetensors import safe_open
 from stages import evaluate, explain, unzip
 from tests.conftest import ROOT
 from tests.small_run import ONCE, run
+from tests.tiny_network import NAME, tiny  # noqa: F401
 from tools import model_card
 from tools.export import export
 from tools.predict import Prediction, predict
@@ -22,7 +23,7 @@ HEADS = {"n_splits": 2, "weight_decay": 0.01}
 
 
 @pytest.fixture
-def wide_set(in_tmp_path: Path) -> None:
+def wide_set(in_tmp_path: Path, tiny: str) -> None:  # noqa: F811
     """A set of wide pictures whose class stands at their left edge, out of the central square."""
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
     Path("data/raw").mkdir(parents=True)
@@ -50,7 +51,7 @@ def wide_set(in_tmp_path: Path) -> None:
     ],
 )
 def test_what_stands_at_the_edge_is_seen_where_the_whole_picture_is(fit: str, words: str) -> None:
-    card = run("linear", HEADS, "mobilenet_v3_small", fit=fit)
+    card = run("linear", HEADS, NAME, fit=fit)
     evaluate.main()
     accuracy = json.loads(Path("metrics/evaluate.json").read_text())["accuracy"]
     assert accuracy == 0.5 if fit == "crop" else accuracy == 1
@@ -70,6 +71,6 @@ def test_what_stands_at_the_edge_is_seen_where_the_whole_picture_is(fit: str, wo
 
 @pytest.mark.usefixtures("wide_set")
 def test_training_by_epochs_sees_the_whole_picture() -> None:
-    run("finetune", ONCE, "mobilenet_v3_small", fit="squash")
+    run("finetune", ONCE, NAME, fit="squash")
     evaluate.main()
     assert json.loads(Path("metrics/evaluate.json").read_text())["accuracy"] == 1

@@ -21,6 +21,7 @@ from PIL import Image
 
 from stages.program.running import run
 from tests.conftest import ROOT, Checkout, draw, takes_long
+from tests.preloaded import folder_of_python
 from tools.predict import Prediction, Unreadable, main, predict
 
 Typed = Callable[..., tuple[int, list[str], list[str]]]  # gives the exit code, standard output, standard error
@@ -28,8 +29,9 @@ Typed = Callable[..., tuple[int, list[str], list[str]]]  # gives the exit code, 
 
 def typed(finished: Checkout, folder: Path, *arguments: str, stdin: str = "") -> tuple[int, list[str], list[str]]:
     """Run it in a folder that is not the project's."""
+    command = [f"{folder_of_python()}/python", "-m", "tools.predict", "--model", str(finished.folder / "data/model")]
     done = subprocess.run(
-        [sys.executable, "-m", "tools.predict", "--model", str(finished.folder / "data/model"), *arguments],
+        [*command, *arguments],
         cwd=folder, env=finished.environment | {"PYTHONPATH": str(ROOT)}, input=stdin,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -151,7 +153,7 @@ def test_a_batch_of_nothing_but_unreadable_files(finished: Checkout, folder: Pat
 
 
 def test_a_reader_that_has_had_enough(finished: Checkout) -> None:
-    command = f"{sys.executable} -m tools.predict data/images/val | true"
+    command = f"{folder_of_python()}/python -m tools.predict data/images/val | true"
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"], cwd=finished.folder, env=finished.environment,
         capture_output=True, text=True, check=False,
@@ -179,8 +181,9 @@ def test_any_name_of_a_file(finished: Checkout, folder: Path, typed_here: Typed)
         "predict: 3 of 14 could not be read; the reasons are above",
     ]
     # Given as bytes, and to a terminal that takes nothing but UTF-8.
+    command = [f"{folder_of_python()}/python", "-m", "tools.predict", "--model", str(finished.folder / "data/model")]
     done = subprocess.run(
-        [sys.executable, "-m", "tools.predict", "--model", finished.folder / "data/model", "--format", "json", "-"],
+        [*command, "--format", "json", "-"],
         cwd=folder, env=finished.environment | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
         input=b"a.jpg\n" + odd[0] + b"\nb.png\n", capture_output=True, check=True,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from stages.files.hashing import sha256_of
 from stages.files.picture_split import PictureSplit
 from tests.conftest import Checkout, contents, names_in, ran, takes_long
 from tests.small_run import ONCE, run
+from tests.tiny_network import tiny  # noqa: F401
 
 RESULTS = ("data/features", "data/model", "metrics")
 
@@ -34,13 +35,13 @@ def test_the_pipeline_in_shards(copied: Checkout) -> None:
     assert "there is no such file" in copied.tool("predict", "data/images/val/dots/none.jpg", fails=True)
 
 
-def test_what_is_computed_of_shards(drawn_images: Path) -> None:
+def test_what_is_computed_of_shards(drawn_images: Path, tiny: str) -> None:  # noqa: F811
     def results() -> dict[str, str]:
         evaluate.main()
         explain.main()
         return contents(drawn_images, *RESULTS)
 
-    run("finetune", ONCE, "mobilenet_v3_small")
+    run("finetune", ONCE, tiny)
     in_files = results()
     images = Path("data/images").rename("files")
     for split in ("train", "val"):

@@ -16,6 +16,7 @@ from tests.conftest import NETWORK, Checkout, contents, set_params
 from tests.pickles import Malice, pickled
 from tests.server import reply, serving
 from tests.small_run import run
+from tests.tiny_network import tiny  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
@@ -69,20 +70,20 @@ def test_weights_that_are_refused_leave_those_that_were_there(checkout: Checkout
     assert not (checkout.folder / "marker").exists()
 
 
-def test_a_network_that_ends_early_is_no_start(drawn_images: Path) -> None:
-    run("svm", {"layers": "layer2", "n_splits": 2})
+def test_a_network_that_ends_early_is_no_start(drawn_images: Path, tiny: str) -> None:  # noqa: F811
+    run("svm", {"layers": "layer1", "n_splits": 2}, tiny)
     shutil.move("data/model/model.safetensors", "lower.safetensors")
     set_params(Path("params.yaml"), {"strategy": "linear", "backbone.weights": "lower.safetensors"})
-    with pytest.raises(InputError, match="is not a resnet18: it lacks layer3.0.conv1.weight"):
+    with pytest.raises(InputError, match="is not a tiny: it lacks layer2.0.weight"):
         main()
 
 
 def test_random_weights_follow_their_own_seed(checkout: Checkout) -> None:
     states = []
     for init in ("random", "random:0", "random:1"):
-        checkout.set(backbone__weights=init)
+        checkout.set(backbone__name=NETWORK, backbone__weights=init)
         main()
         states.append(load_file(checkout.folder / "data/weights/weights.safetensors"))
-    assert not any(key.startswith("fc.") for key in states[0])
-    assert torch.equal(states[0]["conv1.weight"], states[1]["conv1.weight"])
-    assert not torch.equal(states[0]["conv1.weight"], states[2]["conv1.weight"])
+    assert not any(key.startswith("classifier.3.") for key in states[0])
+    assert torch.equal(states[0]["features.0.0.weight"], states[1]["features.0.0.weight"])
+    assert not torch.equal(states[0]["features.0.0.weight"], states[2]["features.0.0.weight"])
