@@ -88,14 +88,14 @@ def wait_for_request(folder: Path, tests: int) -> str:
             connection, _ = server.accept()
             if os.fork() == 0:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                return become(connection)
+                return become(connection, folder / "python")
             connection.close()
     shutil.rmtree(folder)
     folder.with_suffix(".lock").unlink()
     sys.exit()
 
 
-def become(connection: socket.socket) -> str:
+def become(connection: socket.socket, python: Path) -> str:
     """Take over what a client was started with, in a child whose exit status it is told; return the module's name."""
     size, descriptors, _, _ = socket.recv_fds(connection, 8, 3)
     with connection.makefile("rb") as file:
@@ -116,6 +116,8 @@ def become(connection: socket.socket) -> str:
         sys.stdin, sys.stdout = os.fdopen(0, encoding=encoding), os.fdopen(1, "w", encoding=encoding)
         sys.stderr = os.fdopen(2, "w", encoding=encoding, errors="backslashreplace", buffering=1)
     sys.argv = arguments
+    if arguments[0].startswith("tools."):
+        sys.executable = str(python)  # by which they run DVC
     return str(arguments[0])
 
 
