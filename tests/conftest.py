@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -45,6 +46,7 @@ TOLD = "told"  # the property in which a test records what is to be printed at t
 takes_long = pytest.mark.skipif(not SOAK, reason="takes long; `make soak` runs it")
 FAILED = pytest.StashKey[bool]()
 REMOVALS: list[subprocess.Popen[bytes]] = []
+NUMBERS = itertools.count()
 GITCONFIG = "[user]\n\tname = Tester\n\temail = tester@example.org\n"
 LONGEST = (  # parts of tests' names, the longest test first; the rest in any order
     "test_the_table_is", "test_two_processes", "test_the_demo", "test_from_a_zip", "test_resuming",
@@ -111,18 +113,19 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+def remove_meanwhile(path: Path) -> None:
+    """Remove a folder while the tests go on: some file systems take milliseconds for each file."""
+    removed = path.rename(path.with_name(f"{path.name}-removed-{next(NUMBERS)}"))
+    REMOVALS[:] = [removal for removal in REMOVALS if removal.poll() is None]
+    REMOVALS.append(subprocess.Popen(["rm", "-rf", removed]))
+
+
 @pytest.fixture
-def tmp_path(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Path]:
-    """pytest's, but for how checkouts are removed of a test that passed: some file systems take seconds for that."""
+def tmp_path(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """pytest's, but for how folders are removed of a test that passed."""
     yield tmp_path
-    checkouts = [git.parent for git in tmp_path.glob("*/.git")]
-    if checkouts and not request.node.stash.get(FAILED, False):
-        removed = tmp_path_factory.mktemp("removed")
-        for checkout in checkouts:
-            checkout.rename(removed / checkout.name)
-        REMOVALS.append(subprocess.Popen(["rm", "-rf", removed]))
+    if not request.node.stash.get(FAILED, False) and any(path.is_dir() for path in tmp_path.iterdir()):
+        remove_meanwhile(tmp_path)
 
 
 def pytest_sessionfinish() -> None:

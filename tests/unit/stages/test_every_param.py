@@ -25,7 +25,7 @@ from stages.files.picture_list import Names, read_contents
 from stages.files.picture_split import PictureSplit
 from stages.files.stored_split import StoredSplit
 from stages.program.errors import InputError
-from tests.conftest import ROOT, STAGES, contents, draw, write_zip
+from tests.conftest import ROOT, STAGES, contents, draw, remove_meanwhile, write_zip
 from tests.tiny_network import NAME, tiny  # noqa: F401
 
 Outputs = dict[str, Any]
@@ -340,7 +340,7 @@ def folder(prepared: Path, tiny: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
         for name in ("data", "metrics"):
             shutil.copytree(prepared / name, prepared / f"{name}-kept")
     for name in ("data", "metrics"):
-        shutil.rmtree(prepared / name, ignore_errors=True)
+        remove_meanwhile(prepared / name)
         shutil.copytree(prepared / f"{name}-kept", prepared / name)
     yield prepared
     torch.set_num_threads(threads)
