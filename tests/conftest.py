@@ -49,7 +49,7 @@ REMOVALS: list[subprocess.Popen[bytes]] = []
 NUMBERS = itertools.count()
 GITCONFIG = "[user]\n\tname = Tester\n\temail = tester@example.org\n"
 LONGEST = (  # parts of tests' names, the longest test first; the rest in any order
-    "test_the_table_is", "test_two_processes", "test_the_demo", "test_from_a_zip", "test_resuming",
+    "test_the_demo", "test_advice", "test_the_table_is", "test_two_processes", "test_from_a_zip", "test_resuming",
     "test_real_photographs", "test_a_stage_beside", "test_pretrain", "test_pictures_that_change", "test_kills",
     "test_two_dvc", "test_torchrun", "test_pipeline", "test_report", "test_machines", "/system/",
 )  # fmt: skip
