@@ -185,7 +185,7 @@ def test_which_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     torch.backends.cuda.matmul.allow_tf32 = True
-    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)  # type: ignore[attr-defined]
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     with fake_gpu(1):
         assert choose_device("auto") == choose_device("cuda") == torch.device("cuda", 1)
         assert choose_device("cuda:0") == torch.device("cuda", 0)
