@@ -240,10 +240,10 @@ def _split(pictures: Records, layout: Layout, data: Data, groups: Groups, scratc
     for one in usable() if len(groups) else ():
         groups.add(PurePosixPath(one.path), one.split, one.label, PurePosixPath(one.name), one.sha256)
     keys = ((one.label, groups.key(one.sha256)) for one in usable())
-    chosen = None if layout.split else choose_val(keys, data.val_fraction, data.val_seed)
+    chosen = None if layout.split else choose_val(keys, data.val_fraction, data.val_seed, scratch)
     used = Records(scratch)
     for number, one in enumerate(usable()):
-        split = ("val" if chosen[number] else "train") if chosen else one.split
+        split = one.split if chosen is None else "val" if chosen[number] else "train"
         used.add(*one._replace(split=split, group=groups.key(one.sha256) if groups.there else ""))
     return used
 

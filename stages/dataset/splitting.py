@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from stages.files.records import Record, Records
 from stages.program.errors import InputError
 
-SHARES = 256  # of the hashes, which are sorted one after the other
 
-
-def choose_val(pictures: Iterable[tuple[str, str]], fraction: float, seed: int) -> list[bool]:
+def choose_val(
+    pictures: Iterable[tuple[str, str]], fraction: float, seed: int, scratch: Path | None = None
+) -> NDArray[np.bool_]:
     """Choose the test pictures: a rounded share of each class, with at least one picture left on either side.
 
     They are the ones with the lowest hashes of (seed, content): names and order do not matter, a picture that is added
@@ -26,6 +28,7 @@ def choose_val(pictures: Iterable[tuple[str, str]], fraction: float, seed: int) 
         pictures: the class of each, and the sha256 of its content, or its group's key.
         fraction: the share of each class.
         seed: of the hash; another seed chooses other pictures.
+        scratch: the folder on whose disk they are sorted; None for the system's own place.
 
     Returns:
         For each picture, whether it is chosen.
@@ -34,42 +37,41 @@ def choose_val(pictures: Iterable[tuple[str, str]], fraction: float, seed: int) 
         InputError: a class without two different pictures.
 
     """
-    numbers: dict[str, int] = {}  # of classes
-    ranks, of_class = array("Q"), array("i")
-    for label, key in pictures:
-        hashed = sha256(f"{seed} {key}".encode()).digest()
-        ranks.append(int.from_bytes(hashed[:8], "big"))  # of which two are next to never the same
-        of_class.append(numbers.setdefault(label, len(numbers)))
-    rank, classes = np.frombuffer(ranks, np.uint64), np.frombuffer(of_class, np.int32)
-    sizes: dict[int, int] = dict(enumerate(np.bincount(classes, minlength=len(numbers)).tolist()))
-    quotas = {number: min(max(round(n * fraction), 1), n - 1) for number, n in sizes.items()}
-    chosen = np.zeros(len(rank), np.bool_)
-    taken: Counter[int] = Counter()
+    sizes: Counter[str] = Counter()
 
-    def take(copies: list[int], limits: Mapping[int, int]) -> bool:
+    def ranked() -> Iterator[Record]:
+        for number, (label, key) in enumerate(pictures):
+            sizes[label] += 1
+            yield sha256(f"{seed} {key}".encode()).hexdigest()[:16], label, str(number)  # next to never the same
+
+    records = Records.sort(ranked(), scratch)
+    quotas = {label: min(max(round(n * fraction), 1), n - 1) for label, n in sizes.items()}
+    chosen = np.zeros(len(records), np.bool_)
+    taken: Counter[str] = Counter()
+
+    def take(copies: list[Record], limits: Mapping[str, int]) -> bool:
         """Choose a picture, and its copies with it, if they fit into the limits of their classes."""
-        n = Counter(classes[copies].tolist())
-        fits = all(taken[number] + more <= limits[number] for number, more in n.items())
+        n = Counter(label for _, label, _ in copies)
+        fits = all(taken[label] + more <= limits[label] for label, more in n.items())
         if fits:
-            chosen[copies] = True
+            chosen[[int(number) for *_, number in copies]] = True
             taken.update(n)
         return fits
 
-    share = (rank // np.uint64((1 << 64) // SHARES)).astype(np.uint8)
-    for first in range(SHARES):
-        own = np.flatnonzero(share == first)
-        own = own[np.argsort(rank[own], kind="stable")]
-        for _, copies in groupby(own.tolist(), key=lambda picture: ranks[picture]):
-            take([*copies], quotas)
-    all_but_one = {number: n - 1 for number, n in sizes.items()}
-    for label, number in sorted(numbers.items()):
-        if taken[number]:
-            continue
-        found, n_copies = np.unique(rank[classes == number], return_counts=True)
-        fewest_first = found[np.argsort(n_copies, kind="stable")]
-        if not any(take(np.flatnonzero(rank == one).tolist(), all_but_one) for one in fewest_first):
+    for _, copies in groupby(records, key=lambda record: record[0]):
+        take([*copies], quotas)
+    all_but_one = {label: n - 1 for label, n in sizes.items()}
+    for label in sorted(sizes):
+        if not taken[label] and not any(take(copies, all_but_one) for copies in _fewest_first(records, label)):
             raise InputError(
-                f"{sizes[number]} of the pictures of the class {label!r} can be used, and no two of them differ "
+                f"{sizes[label]} of the pictures of the class {label!r} can be used, and no two of them differ "
                 f"or are in different groups: one is needed to train on and another to test on; add some"
             )
-    return chosen.tolist()
+    return chosen
+
+
+def _fewest_first(records: Records, label: str) -> list[list[Record]]:
+    """Return the pictures of a class with their copies in any, those first of which there are the fewest in it."""
+    counts = Counter(rank for rank, one, _ in records if one == label)
+    copies = {rank: [*same] for rank, same in groupby(records, key=lambda record: record[0]) if rank in counts}
+    return [copies[rank] for rank in sorted(counts, key=lambda rank: (counts[rank], rank))]
