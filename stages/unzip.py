@@ -187,7 +187,7 @@ def _lay_out(zipped: Archive, data: Data, scratch: Path, left_out: LeftOut) -> t
         notes.append(f"data.exclude: no file or folder of the set matches {listed(in_vain)}")
     if garbled:
         notes.append(
-            f"{len(garbled)} names are in an encoding that the archive does not say, such as {str(garbled[0])!r}: if "
+            f"names in an encoding that the archive does not say: {len(garbled)} (such as {str(garbled[0])!r}); if "
             "they are garbled, pack it anew with names in UTF-8"
         )
     return replace(layout, notes=notes), placed

@@ -14,6 +14,7 @@ from stages.files.listing import is_hidden
 from stages.files.records import Records
 from stages.program.errors import InputError
 from stages.program.params import Data
+from stages.program.wording import listed
 
 FEWEST = 2  # pictures of a class to train on: one is held out to choose the weight decay, or the epoch
 
@@ -109,7 +110,7 @@ def check_sizes_of_classes(pictures: Records) -> None:
     """
     counts = Counter(picture.label for picture in read_pictures(pictures) if picture.split == "train")
     if rare := sorted(label for label, n in counts.items() if n < FEWEST):
-        more = f" (and so of {len(rare) - 1} others: {', '.join(rare[1:9])})" if len(rare) > 1 else ""
+        more = f" (and so of {listed(rare[1:9])}{', ...' if len(rare) > 9 else ''})" if len(rare) > 1 else ""
         raise InputError(
             f"of the class {rare[0]!r} there is 1 picture to train on{more}, and {FEWEST} are needed to hold one out; "
             "add some, or leave the class out with data.exclude"
