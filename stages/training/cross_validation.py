@@ -129,7 +129,8 @@ class _Search:
                 "a class has 1 training picture, and cross-validation needs 2; add some, or exclude the class"
             )
         self.problem = problem
-        self.splits = folds(problem.labels, min(n_splits, smallest), seed, problem.groups)
+        dealt = folds(problem.labels, min(n_splits, smallest), seed, problem.groups)
+        self.splits = [fold for fold in dealt if len(fold)]  # of few groups some folds get none
         self.tolerance = tolerance
         self.scores: list[Score] = []
         self.best: Score = Score(0, 0, np.inf, 0)

@@ -97,7 +97,8 @@ def hold_out(
     """Return the positions of `labels` to train on and those held out, each class in proportion, both in order.
 
     Groups are on one side: of each class as many are held out, in random order, as come nearest to the share, and one
-    at least on either side. Where a class would be on one side alone, it is divided as if there were none.
+    at least on either side; those that are larger than the share come last, the smallest of them first. Where a class
+    would be on one side alone, it is divided as if there were none.
 
     Args:
         labels: int64 (pictures,).
@@ -132,7 +133,9 @@ def hold_out(
         apart, held_out = held_out, np.zeros(len(labels), np.int64)
         for own in _by_class(labels, firsts):
             drawn = own[random.permutation(len(own))]
-            missed = np.abs(np.cumsum(sizes[drawn]) - share * sizes[drawn].sum())
+            wanted = share * sizes[drawn].sum()
+            drawn = drawn[np.argsort(np.maximum(sizes[drawn], wanted), kind="stable")]
+            missed = np.abs(np.cumsum(sizes[drawn]) - wanted)
             held_out[drawn[: 1 + int(np.argmin(missed[:-1]))] if len(own) > 1 else drawn] = 1
         held_out = held_out[of_picture]
         for alone in _alone(held_out, labels, 2):

@@ -142,6 +142,21 @@ def test_a_class_in_one_group_is_dealt_out_as_any() -> None:
     assert not set(groups[kept][labels[kept] == 1]) & set(groups[held][labels[held] == 1])
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_group_of_nearly_everything_is_trained_on(seed: int) -> None:
+    """Held out, it would leave a few pictures to train on."""
+    labels = np.repeat([0, 1], 50)
+    for large in ([0, 0], [0, 50]):  # of both classes, or one of each
+        groups = np.arange(100)
+        groups[:45], groups[50:95] = large
+        kept, held = folds.hold_out(labels, 0.2, seed, groups)
+        assert not set(groups[kept]) & set(groups[held])
+        assert len(kept) >= 90
+        assert len(held) > 4
+    kept, held = folds.hold_out(labels, 0.2, seed, np.repeat([0, 1, 2, 3], [40, 10, 35, 15]))
+    assert np.bincount(labels[held]).tolist() == [10, 15], "of two groups, the smaller one"
+
+
 def test_scikit_learn_is_not_imported() -> None:
     """It takes longer to import than a small training by epochs."""
     code = """if True:

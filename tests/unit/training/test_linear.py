@@ -262,3 +262,17 @@ def test_cross_validation_keeps_all_views_of_a_picture_together() -> None:
     (score,) = (score for score in scores if score.weight_decay == 0.001)
     assert score.train_loss < 0.1
     assert score.holdout_accuracy < 0.7
+
+
+def test_folds_that_get_no_group_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two groups of each class fill four folds; that of 5 without a picture ended in a traceback."""
+    inputs, labels = clouds(n=80, classes=2)
+    monkeypatch.setattr(design, "REDUCED", 100)
+    problem = Problem([inputs], labels, groups=np.arange(80) % 4)
+    assert problem.design.rotation is None
+    for n_splits in (4, 5):
+        scores, _, logits = cross_validate(problem, [0.1], n_splits, 0)
+        if n_splits == 4:
+            expected = scores, logits
+    assert scores == expected[0]
+    assert np.array_equal(logits, expected[1])
