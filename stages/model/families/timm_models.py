@@ -141,7 +141,8 @@ def _headed(name: str, n_classes: int, arguments: dict[str, Any]) -> nn.Module:
     if not hasattr(network, "get_classifier"):
         raise InputError(f"backbone.name: {name} is no classification network")
     head = network.get_classifier()
-    if isinstance(head, nn.Linear) and head.bias is not None:
+    more = getattr(network, "aux_head", None)  # VOLO's: what it gives for every token is added to the head's logits
+    if isinstance(head, nn.Linear) and head.bias is not None and more is None:
         return network  # type: ignore[no-any-return]
     body: Any = timm.create_model(name.removeprefix(PREFIX), pretrained=False, num_classes=0, **arguments)
     n_features = getattr(body, "head_hidden_size", None) or body.num_features
