@@ -222,6 +222,7 @@ def find_columns(table: Table, names: Names, wanted: LabelTable | None = None) -
 
 
 def _names_splits(values: Sequence[str]) -> bool:
-    """Whether a column says which pictures are for training; or which are not, and nothing of the others."""
-    roles = {named.role for value in set(values) if (named := SplitName.of(value))}
-    return TRAIN in roles or (bool(roles & {VAL, TEST}) and not all(map(str.strip, values)))
+    """Whether a column says which pictures are for training, or which are not: then others are for something else."""
+    said = {value.strip() for value in values}
+    roles = {named.role for value in said if (named := SplitName.of(value))}
+    return TRAIN in roles or (bool(roles & {VAL, TEST}) and len(said) > 1)

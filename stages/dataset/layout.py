@@ -97,7 +97,8 @@ def read_layout(
     notes = []
     if data.labels:
         labelled = _read_labels(data.labels, tables, paths, fetch)
-        found = _by_labels(splits, labelled)
+        chosen = by_hand != {} or any(block.split or block.pattern for block in data.labels)
+        found = _by_labels(splits, labelled, with_splits=chosen)
         notes += _label_notes(labelled, len(paths))
     else:
         try:
@@ -180,11 +181,11 @@ def _group(source: Source) -> Source:
     return Source((), source.role, inside=True) if source.inside else source
 
 
-def _by_labels(splits: Splits, labelled: Labelled) -> Finder:
+def _by_labels(splits: Splits, labelled: Labelled, *, with_splits: bool) -> Finder:
     def find(parts: Parts) -> _Found | None:
         said = labelled.of(parts)
         source, inner = splits.locate(parts) or (Source((), ""), parts)
-        role = (said.split if said else "") or source.role
+        role = (said.split if said and with_splits else "") or source.role
         return _Found(source, role, said.label if said else "", inner)
 
     return find

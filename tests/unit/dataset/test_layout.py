@@ -324,6 +324,22 @@ def test_where_a_column_names_those_for_testing_alone_the_others_are_for_trainin
     assert {place.split for place in layout.places.values()} == {""}  # it tells nothing apart
 
 
+@pytest.mark.parametrize("others", ["other", "-", "val"])
+def test_a_column_of_test_pictures_and_of_what_is_no_training_is_not_split_anew(tmp_path: Path, others: str) -> None:
+    """It was, test pictures among the training ones."""
+    table = "file,label,split\n" + "".join(f"{n}.png,{AB[n % 2]},{'test' if n < 2 else others}\n" for n in range(8))
+    names = [f"{n}.png" for n in range(8)]
+    with pytest.raises(InputError, match=r"none to train on; name .* \(\{\}: there are no splits\)"):
+        lay_out(names, params(labels="labels.csv"), {"labels.csv": table}, tmp_path)
+    for more in ("", ",train"):
+        text = table.replace(f",{others}\n", f"{more or ',' + others}\n")
+        layout = lay_out(names, params(labels="labels.csv", splits={}), {"labels.csv": text}, tmp_path)
+        assert {place.split for place in layout.places.values()} == {""}, "there are no splits, as it was said"
+    by_name = params(labels={"table": "labels.csv", "split": "split"}, splits={})
+    layout = lay_out(names, by_name, {"labels.csv": text}, tmp_path)
+    assert {place.split for place in layout.places.values()} == {"train", "val"}
+
+
 def test_what_a_table_and_the_pictures_lack(tmp_path: Path) -> None:
     table = "id,label,split\n0,ants,train\n1,bees,train\n2,ants,test\n3,bees,test\n9,bees,train\n5,,train\n"
     layout = lay_out([f"{n}.png" for n in range(6)], params(labels="t.csv"), {"t.csv": table}, tmp_path)
