@@ -34,7 +34,7 @@ class PictureTable:
         """Read the table: yield pictures, as they are named, and what stands in the other column.
 
         Raises:
-            InputError: no such table, other columns, or an empty cell.
+            InputError: no such table, other columns, an empty cell, or one too many.
 
         """
         param, path, column = self.param, self.path, self.column
@@ -42,7 +42,8 @@ class PictureTable:
             if path.stat().st_size > LARGEST:
                 raise InputError(f"{param}: {path} has more than {LARGEST >> 20} MiB; it is no table of pictures")
             with path.open(encoding="utf-8-sig", newline="") as file:
-                yield from self._parse(csv.reader(file))
+                reader = csv.reader(file)
+                yield from self._parse((reader.line_num, line) for line in reader)
         except FileNotFoundError:
             raise InputError(f"{param}: there is no file {path}; make it, with the line picture,{column}") from None
         except IsADirectoryError:
@@ -50,9 +51,11 @@ class PictureTable:
         except (UnicodeDecodeError, csv.Error) as error:
             raise InputError(f"{param}: {path} is no CSV in UTF-8: {error}") from None
 
-    def _parse(self, lines: Iterable[Sequence[str]]) -> Iterator[tuple[str, str]]:
-        numbered = enumerate((line for line in lines if line), start=1)
+    def _parse(self, lines: Iterable[tuple[int, Sequence[str]]]) -> Iterator[tuple[str, str]]:
+        numbered = ((number, line) for number, line in lines if any(map(str.strip, line)))
         _, header = next(numbered, (1, []))
+        if not header:
+            raise InputError(f"{self.param}: {self.path} is empty; begin it with the line picture,{self.column}")
         names = [name.strip().casefold() for name in header]
         if not {"picture", self.column} <= set(names):
             raise InputError(
@@ -61,6 +64,11 @@ class PictureTable:
             )
         at = [names.index(column) for column in ("picture", self.column)]
         for number, line in numbered:
+            if any(map(str.strip, line[len(header) :])):
+                raise InputError(
+                    f"{self.param}: line {number} of {self.path} has {len(line)} cells, and the first line "
+                    f"{len(header)}: put quotation marks around what has a comma in it; or two lines became one"
+                )
             picture, value = (line[column].strip() if column < len(line) else "" for column in at)
             if not picture or not value:
                 raise InputError(f"{self.param}: line {number} of {self.path} lacks a picture or a {self.column}")

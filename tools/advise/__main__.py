@@ -8,6 +8,7 @@ metrics/groups.csv and metrics/advice/: two tables to plot, and a sheet of suspe
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from collections.abc import Sequence
 from importlib import import_module
@@ -107,7 +108,7 @@ def main() -> None:
         "suspects": summary(rows, len(train.labels))
         | {
             "groups": len({group for _, group in together}),
-            "keep_together": f"tail -n +2 {GROUPS} >> {params.data.groups}",
+            "keep_together": f"tail -n +2 {GROUPS} >> {shlex.quote(params.data.groups)}",
         },
     }
     if len(np.unique(groups[chosen])) <= (1 - TELLING) * len(chosen):

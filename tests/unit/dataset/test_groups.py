@@ -121,6 +121,7 @@ def test_without_rows_nothing_is_written(tmp_path: Path, pictures: Path) -> None
             "".join(f"dots/{number:02}.png,all\n" for number in range(PER_CLASS)),
             "12 of the pictures of the class 'dots' can be used, and no two of them differ or are in different groups",
         ),
+        ("whole.zip", "dots/01.png,a" + "dots/02.png,b\n", "line 2 of .* has 3 cells.*; or two lines became one"),
         ("whole.zip", "dots/01.png,\n", "data.groups: line 2 of .* lacks a picture or a group"),
         ("whole.zip", None, "data.groups: the first line of .* names the columns picture, class; it takes picture and"),
     ],
