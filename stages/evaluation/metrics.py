@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 15  # of the expected calibration error
+Z = 1.959963984540054  # the standard normal's 97.5th percentile
 
 
 def metrics(
@@ -71,9 +72,8 @@ def metrics(
 
 def wilson(share: float, n: float) -> tuple[float, float]:
     """Return the 95% interval of a share of `n` pictures: Wilson 1927, doi:10.1080/01621459.1927.10502953."""
-    z = 1.959963984540054  # the standard normal's 97.5th percentile
-    centre, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    low, high = (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
+    centre, half = share + Z**2 / (2 * n), Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    low, high = (centre - half) / (1 + Z**2 / n), (centre + half) / (1 + Z**2 / n)
     return max(0.0, low) if share > 0 else 0.0, min(1.0, high) if share < 1 else 1.0
 
 
@@ -82,14 +82,18 @@ def effective_size(right: NDArray[np.bool_], groups: NDArray[np.int64]) -> float
 
     Their number over the design effect, which is the variance of the groups' totals against that of as many pictures
     alone (Franco et al. 2019, PMC6690503, who recommend Wilson's interval for it). It is no larger than their number;
-    where all are right, or none, they say as much as the groups.
+    where all are right, or none, they say as much as the groups. Next to that, where the few that differ say little of
+    how groups vary, it is what lets Wilson's interval begin no higher, or end no lower, than there.
     """
     n, share = len(right), float(right.mean())
     sums = np.bincount(np.unique(groups, return_inverse=True)[1], weights=right - share)
-    if not 0 < share < 1 or len(sums) == 1:
-        return len(sums)
-    between = float(sums @ sums) * len(sums) / (len(sums) - 1)
-    return min(n, n * n * share * (1 - share) / between) if between else n
+    n_groups = len(sums)
+    if not 0 < share < 1 or n_groups == 1:
+        return n_groups
+    above = max(share, 1 - share) * (n_groups + Z**2) - n_groups  # of the bound's place where all are right
+    most = min(n, n_groups * Z**4 / above**2) if above > 0 else n
+    between = float(sums @ sums) * n_groups / (n_groups - 1)
+    return min(most, n * n * share * (1 - share) / between) if between else most
 
 
 @dataclass(frozen=True)

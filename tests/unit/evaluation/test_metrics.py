@@ -84,6 +84,21 @@ def test_the_effective_size_lies_between_groups_and_pictures() -> None:
     assert {name for name in alone if grouped[name] != alone[name]} == {"accuracy_low", "accuracy_high"}
 
 
+@pytest.mark.parametrize(("n_groups", "size"), [(2, 6), (5, 4), (100, 2), (30, 30)])
+def test_an_error_makes_no_surer_than_none(n_groups: int, size: int) -> None:
+    """One of 200 in pairs said nothing of how pairs vary, and its interval began above that of all right."""
+    groups = np.repeat(np.arange(n_groups), size)
+    lowest, _ = ours.wilson(1.0, n_groups)
+    for n_wrong in range(1, min(4, n_groups * size // 2)):
+        for apart in (1, size):  # in one group or in several
+            right = np.ones(len(groups), bool)
+            right[(np.arange(n_wrong) * apart) % len(right)] = False
+            for found in (right, ~right):
+                low, high = ours.wilson(found.mean(), ours.effective_size(found, groups))
+                assert min(low, 1 - high) >= 0
+                assert (low if found.mean() > 0.5 else 1 - high) <= lowest + 1e-12
+
+
 def test_a_probability_on_an_edge_is_in_the_lower_bin() -> None:
     first = np.array([0.8, 0.8000001, 0.93, 0.94, 1.0, np.nextafter(1, 2)])  # 0.8 = 12/15, and sums may round upwards
     bins = ours.reliability(np.zeros(len(first), int), np.stack([first, 1 - first], axis=1))
