@@ -142,7 +142,16 @@ def commands(commit: str, content: Mapping[str, Any]) -> list[str]:
     path = Path(content["data"]["path"])
     if path.is_file() or any(files_below(path)):
         lines.insert(1, f"# with these pictures, which are not in the commit: {path}")
+    tables = [content["data"][name] for name in ("fixes", "groups")]
+    if changed := [table for table in tables if not is_committed(Path(table))]:
+        lines.insert(1, f"# with {' and '.join(changed)} as here, which the commit does not have")
     return lines
+
+
+def is_committed(path: Path) -> bool:
+    """Return whether a file of the repository is as in the commit that is checked out."""
+    inside = path.resolve().is_relative_to(Path.cwd().resolve())
+    return inside and not output("git", "status", "--porcelain", "--ignored", "--", str(path))
 
 
 def predictions() -> list[Prediction]:

@@ -208,6 +208,13 @@ def test_what_is_to_be_typed_gives_the_same_params(copied: Checkout, monkeypatch
     assert set(words[3::2]) == {"--set-param"}
     apply_overrides("params.yaml", words[4::2])
     assert read_params(copied.folder / "params.yaml") == content
+    with (copied.folder / "data/groups.csv").open("a") as file:
+        file.write("dots/000.jpg,both\n")
+    outside = copied.folder.parent / "fixes.csv"
+    for fixes, words_of in (("data/fixes.csv", "data/groups.csv"), (str(outside), f"{outside} and data/groups.csv")):
+        content["data"]["fixes"] = fixes
+        _, note, _ = report.commands("HEAD", content)
+        assert note == f"# with {words_of} as here, which the commit does not have"
 
 
 @pytest.fixture(scope="module")

@@ -222,8 +222,9 @@ def print_advice(content: dict[str, Any]) -> None:
     )
     if "copies_apart" in content:
         apart, whole = content["copies_apart"], content["expected"]
+        kept = "near copies lie" if odd["copies"] else "what data.groups keeps together lies"
         print(
-            f"            near copies lie in one fold here; elsewhere the accuracy would read {apart['accuracy']:.4f}, "
+            f"            {kept} in one fold here; elsewhere the accuracy would read {apart['accuracy']:.4f}, "
             f"not {whole['accuracy']:.4f}, and the loss {apart['loss']:.4f}, not {whole['loss']:.4f}"
         )
     if odd["groups"]:

@@ -18,6 +18,7 @@ from stages.model.families.pooling import MeanAndStd
 from stages.program.params import GradientDescent, LbfgsHead, load_params
 from tests.conftest import ROOT
 from tools.advise import batch_norm, costs, looking, probes, situation, suspects
+from tools.advise.__main__ import print_advice
 from tools.advise.probes import Probe
 from tools.advise.situation import Candidate
 
@@ -258,3 +259,18 @@ def test_without_a_batch_norm_there_is_no_distance() -> None:
     assert "0.50 standard deviations" in batch_norm.sentence({"layer1": 0.2, "layer2": 0.5})
     assert "keep batch_norm: trained" in batch_norm.sentence({"layer1": 0.2, "layer2": 0.5})
     assert "keep" not in batch_norm.sentence({"layer1": 0.2})
+
+
+@pytest.mark.parametrize(("n", "words"), [(2, "near copies lie"), (0, "what data.groups keeps together lies")])
+def test_what_lies_in_one_fold_is_named(n: int, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    scored = {"accuracy": 0.5, "accuracy_error": 0.1, "loss": 1.0, "loss_error": 0.2}
+    odd = {"labels": 0, "copies": n, "copies_in_train_and_val": 0, "outliers": 0, "groups": 0}
+    print_advice(
+        {
+            "pictures": {"train": 9, "val": 3, "classes": 2, "smallest_class": "a", "smallest_class_train": 4},
+            "outside": 0.0, "situation": "", "evidence": "", "depths": [], "strategies": [], "left_out": [],
+            "batch_norm": {"words": ""}, "expected": scored, "more_pictures": "", "suspects": odd,
+            "copies_apart": scored, "recommended": {"command": ""},
+        }
+    )  # fmt: skip
+    assert f"  {words} in one fold here; elsewhere" in capsys.readouterr().out
