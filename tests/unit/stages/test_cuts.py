@@ -104,8 +104,7 @@ def check(card: Card, precision: str = "float32", tolerance: float = 1e-4) -> No
     evaluated = np.concatenate([*evaluate.compute_logits(load_params(), card, split, Ranks())])
     whole = whole_network(card, split.names, precision)
     assert evaluated.shape == (15, 3)
-    apart = min(tolerance, float(np.abs(evaluated - whole).max()))
-    assert float(evaluated.std(axis=0).max()) > 10 * apart, "pictures differ by more than the two ways"
+    assert float(evaluated.std(axis=0).max()) > 10 * tolerance, "pictures differ by more than is tolerated"
     np.testing.assert_allclose(evaluated, whole, atol=tolerance, rtol=0)
     assert np.array_equal(evaluated.argmax(axis=1), whole.argmax(axis=1))
     if card.cut:
@@ -119,7 +118,7 @@ def check(card: Card, precision: str = "float32", tolerance: float = 1e-4) -> No
 
 @pytest.mark.parametrize(("name", "freeze"), CUTS)
 def test_layers_trained_above_any_cut(run: Run, name: str, freeze: str) -> None:
-    rate = 0.1 if name == NAME else ONCE["learning_rate"]  # or pictures would hardly differ
+    rate = 0.1 if name == NAME else 0.01  # or pictures would hardly differ
     card = run("partial", {"freeze": freeze, **ONCE, "head": "random", "learning_rate": rate}, name)
     assert card.cut == freeze
     check(card)
