@@ -26,9 +26,9 @@ from stages.training.cross_validation import choose_emphasis, cross_validate
 from stages.training.curves import CURVES, live_curves, log_epoch, summary, write_weight_decays
 from stages.training.design import Problem
 from stages.training.familiarity import Familiarity, familiarity_of_head
-from stages.training.folds import number_groups
+from stages.training.folds import groups_of
 from stages.training.linear import calibrate, fit_head
-from stages.training.losses import cross_entropy
+from stages.training.losses import cross_entropies
 
 if TYPE_CHECKING:
     from dvclive.live import Live
@@ -99,7 +99,7 @@ def train_head(params: Params, strategy: LbfgsHead, split: StoredSplit, card: Ca
     below = list(card.layers)[: 1 + list(card.layers).index(depths[-1])]
     card = replace(card, layers={name: card.layers[name] for name in (*below, "head")}, depths=depths)
     tables = [split.array(name) for name in depths]
-    groups = number_groups(split.groups)
+    groups = groups_of(split.read_groups())
     problem = Problem(tables, split.labels, strategy.loss, strategy.class_weight, strategy.standardise, groups=groups)
     emphases = strategy.depth_emphasis if len(tables) > 1 else [1.0]
     emphasis = choose_emphasis(problem, emphases, strategy.weight_decay, strategy.n_splits, params.seed)
@@ -112,7 +112,7 @@ def train_head(params: Params, strategy: LbfgsHead, split: StoredSplit, card: Ca
         )
     chosen = {"weight_decay": best.weight_decay} | ({"depth_emphasis": emphasis} if len(tables) > 1 else {})
     factor = calibrate(logits, split.labels) if strategy.loss == "hinge" else 1.0
-    loss = float(cross_entropy(logits * np.float32(factor), split.labels)[0].mean())  # the same for every strategy
+    loss = float(cross_entropies(logits, split.labels, factor).mean())  # the same for every strategy
     with replacing(Path("metrics/train"), durable=False) as folder:
         write_weight_decays(folder / "plots/metrics", [astuple(score) for score in scores])
         write_json(folder / "metrics.json", summary(chosen, loss, best.holdout_accuracy))

@@ -98,23 +98,47 @@ def read_contents(path: Path) -> Contents:
         InputError: there is none, or it is damaged.
 
     """
+    contents = np.empty(_count(path), f"S{DIGEST}")
+    for first, piece in _pieces(path):
+        contents[first : first + len(piece)] = piece
+    return contents
+
+
+def read_prefixes(path: Path) -> NDArray[np.uint64]:
+    """Return the `prefixes` of the sha256s that a file holds, without having these in memory.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+
+    """
+    leading = np.empty(_count(path), np.uint64)
+    for first, piece in _pieces(path):
+        leading[first : first + len(piece)] = prefixes(piece)
+    return leading
+
+
+def _count(path: Path) -> int:
+    """Return the number of sha256s that a file holds."""
     if not path.exists():
         raise not_there_yet(path)
     n, rest = divmod(path.stat().st_size, LINE)
     if rest:
         raise damaged(path)
-    contents = np.empty(n, f"S{DIGEST}")
+    return n
+
+
+def _pieces(path: Path) -> Iterator[tuple[int, Contents]]:
+    """Yield the sha256s that a file holds, some at a time, each time after the number of the first."""
     with path.open("rb") as file:
-        for first in range(0, n, PIECE // LINE):
+        for first in range(0, _count(path), PIECE // LINE):
             lines = np.frombuffer(file.read(PIECE // LINE * LINE), [("digest", f"S{LINE - 1}"), ("end", "S1")])
             try:
-                digests = np.frombuffer(unhexlify(lines["digest"].tobytes()), contents.dtype)
+                digests = np.frombuffer(unhexlify(lines["digest"].tobytes()), f"S{DIGEST}")
             except Error:
                 raise damaged(path) from None
             if not (lines["end"] == b"\n").all():
                 raise damaged(path)
-            contents[first : first + len(digests)] = digests
-    return contents
+            yield first, digests
 
 
 def read_groups(folder: Path, n: int) -> Contents | None:

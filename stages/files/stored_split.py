@@ -21,7 +21,7 @@ from stages.files.picture_list import (
     Contents,
     Names,
     read_contents,
-    read_groups,
+    read_prefixes,
     write_contents,
     write_names,
 )
@@ -34,14 +34,12 @@ class StoredSplit:
 
     Attributes:
         labels: int64 (pictures,), positions in the card's `classes`.
-        names: each picture's path below data/images/<split>.
 
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.labels: NDArray[np.int64] = np.load(folder / "labels.npy")
-        self.names = Names(folder / NAMES)
 
     def array(self, name: str) -> NDArray[Any]:
         """Return a stored array, (pictures, views, ...), memory-mapped; the first view is the plain one.
@@ -60,6 +58,16 @@ class StoredSplit:
         return array
 
     @cached_property
+    def names(self) -> Names:
+        """Each picture's path below data/images/<split>.
+
+        Raises:
+            InputError: the file is not there, or damaged.
+
+        """
+        return Names(self._folder / NAMES)
+
+    @cached_property
     def contents(self) -> Contents:
         """The sha256 of each picture's file, which is what its random draws come from.
 
@@ -72,16 +80,18 @@ class StoredSplit:
             raise damaged(self._folder / CONTENTS)
         return contents
 
-    @property
-    def groups(self) -> Contents:
-        """A key for each picture, the same for those that are kept together, and for copies.
+    def read_groups(self) -> NDArray[np.uint64]:
+        """Return a key for each picture, (pictures,), the same for those that are kept together, and for copies.
 
         Raises:
-            InputError: the file is damaged, or of other pictures.
+            InputError: the file is not there, damaged, or of other pictures.
 
         """
-        groups = read_groups(self._folder, len(self.labels))
-        return self.contents if groups is None else groups
+        path = self._folder / (GROUPS if (self._folder / GROUPS).exists() else CONTENTS)
+        groups = read_prefixes(path)
+        if len(groups) != len(self.labels):
+            raise damaged(path)
+        return groups
 
     @property
     def digest(self) -> str:

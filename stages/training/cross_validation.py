@@ -16,10 +16,10 @@ from stages.program.errors import InputError
 from stages.program.progress import progress
 from stages.program.threads import cores, in_order
 from stages.training.design import ROWS, Double, Problem
-from stages.training.folds import folds
+from stages.training.folds import folds, one_of_folds
 from stages.training.linear import TOLERANCE, calibrate, solve
 from stages.training.linear_head import Float
-from stages.training.losses import cross_entropy
+from stages.training.losses import cross_entropies
 
 EMPHASIS_PICTURES = 512  # about, to choose the emphasis with
 ROUGH = 1e-4  # of the gradient's largest element, to choose the emphasis with
@@ -59,7 +59,7 @@ def choose_emphasis(
     if len(emphases) == 1:
         return emphases[0]
     n_shares = max(1, len(problem.labels) // EMPHASIS_PICTURES)
-    share = folds(problem.labels, n_shares, seed)[0]
+    share = one_of_folds(problem.labels, n_shares, seed)
     if int(np.bincount(problem.labels[share], minlength=problem.n_classes).min()) < 2:
         share = np.arange(len(problem.labels))
     tables = [gather(table, share) for table in problem.tables] if n_shares > 1 else problem.tables
@@ -180,7 +180,7 @@ class _Search:
         self._starts = [flat for flat, _ in fitted]
         self._first = self._first or self._starts
         factor = calibrate(logits, labels) if problem.loss == "hinge" else 1.0
-        losses, _ = cross_entropy(logits * np.float32(factor), labels)
+        losses = cross_entropies(logits, labels, factor)
         loss = float(np.average(losses, weights=problem.sample_weights))
         accuracy = float((logits.argmax(axis=1) == labels).mean())
         train_loss = float(np.mean([loss for _, loss in fitted]))

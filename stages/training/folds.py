@@ -8,16 +8,21 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.files.picture_list import Contents, prefixes
 from stages.program.errors import InputError
 
 Groups = NDArray[np.int64]  # (pictures,): the same number for those that are kept together, such as copies of one
 
 
-def number_groups(keys: Contents) -> Groups:
-    """Return a number for each picture, (pictures,), the same for those with the same key: a content, or a group's."""
-    _, groups = np.unique(prefixes(keys), return_inverse=True)
-    return groups.astype(np.int64)
+def number_groups(keys: NDArray[np.uint64]) -> Groups:
+    """Return a number for each picture, from 0, (pictures,), the same for those with the same key."""
+    _, groups = np.unique(keys, return_inverse=True)
+    return groups.astype(np.int64, copy=False)
+
+
+def groups_of(keys: NDArray[np.uint64]) -> Groups | None:
+    """Return the pictures' groups as `number_groups` does; None: each is alone."""
+    ascending = np.sort(keys)
+    return number_groups(keys) if (ascending[1:] == ascending[:-1]).any() else None
 
 
 def folds(
@@ -33,33 +38,41 @@ def folds(
     return [np.flatnonzero(fold_of == k) for k in range(n_splits)]
 
 
+def one_of_folds(labels: NDArray[np.int64], n_splits: int, seed: int | Sequence[int]) -> NDArray[np.int64]:
+    """Return the positions in the first of these folds: a share of the pictures, drawn at random, each class alike."""
+    return np.flatnonzero(_dealt(labels, n_splits, seed, None) == 0)
+
+
 def _dealt(
     labels: NDArray[np.int64], n_splits: int, seed: int | Sequence[int], groups: Groups | None
-) -> NDArray[np.int64]:
+) -> NDArray[np.int32]:
     """Return the fold of each picture."""
     random = np.random.default_rng(seed)
-    firsts, of_picture, sizes = _firsts(labels, groups)
+    if groups is None:
+        alone = (random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels))
+        return _in_turn(np.concatenate([*alone]), n_splits, len(labels))
+    firsts, of_picture, sizes = _firsts(groups)
     drawn = [random.permutation(own) for own in _by_class(labels, firsts)]
     dealt = np.concatenate([own[np.argsort(-sizes[own], kind="stable")] for own in drawn])
-    fold_of = np.zeros(len(labels), np.int64)
-    for k in range(n_splits):
-        fold_of[dealt[k::n_splits]] = k
-    fold_of = fold_of[of_picture]
+    fold_of = _in_turn(dealt, n_splits, len(labels))[of_picture]
     for of_class in _alone(fold_of, labels, min(2, n_splits)):
         fold_of[of_class] = _dealt(labels, n_splits, seed, None)[of_class]
     return fold_of
 
 
-def _firsts(
-    labels: NDArray[np.int64], groups: Groups | None
-) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+def _in_turn(dealt: NDArray[np.int64], n_splits: int, n: int) -> NDArray[np.int32]:
+    """Return the fold of each of `n` pictures, of which those that are `dealt` out, in this order, get one."""
+    fold_of = np.zeros(n, np.int32)
+    for k in range(n_splits):
+        fold_of[dealt[k::n_splits]] = k
+    return fold_of
+
+
+def _firsts(groups: Groups) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
     """Return whether each picture is its group's first, the position of that first, and how many are in its group."""
-    own = np.arange(len(labels))
-    if groups is None:
-        return np.ones(len(labels), np.bool_), own, np.ones(len(labels), np.int64)
     _, positions, inverse, counts = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
     firsts = positions[inverse]
-    return firsts == own, firsts, counts[inverse]
+    return firsts == np.arange(len(groups)), firsts, counts[inverse]
 
 
 def _by_class(labels: NDArray[np.int64], firsts: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
@@ -68,7 +81,7 @@ def _by_class(labels: NDArray[np.int64], firsts: NDArray[np.bool_]) -> Iterator[
         yield np.flatnonzero((labels == label) & firsts)
 
 
-def _alone(parts: NDArray[np.int64], labels: NDArray[np.int64], needed: int) -> Iterator[NDArray[np.bool_]]:
+def _alone(parts: NDArray[np.int32], labels: NDArray[np.int64], needed: int) -> Iterator[NDArray[np.bool_]]:
     """Yield which pictures are of a class, for each of which fewer than `needed` parts have pictures."""
     for label in np.unique(labels):
         if len(np.unique(parts[of_class := labels == label])) < needed:
@@ -81,7 +94,7 @@ def sample(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
     They are drawn independently of `folds` with the same seed, and so meet every fold.
     """
     shares = max(1, len(labels) // n)
-    chosen = folds(labels, shares, (seed, 1))[0]
+    chosen = one_of_folds(labels, shares, (seed, 1))
     counts = np.bincount(labels[chosen], minlength=int(labels.max()) + 1)
     few = np.flatnonzero(counts < 2)
     if len(few):
@@ -124,23 +137,30 @@ def hold_out(
     random = np.random.RandomState(seed)
     kept = _in_proportion(counts, n_kept, random)
     held = _in_proportion(counts - kept, n_held, random)
-    held_out = np.zeros(len(labels), np.int64)
+    held_out = np.zeros(len(labels), np.int32)
     for number, (n, m) in enumerate(zip(kept, held, strict=True)):
         drawn = np.flatnonzero(of_class == number)[random.permutation(counts[number])]
         held_out[drawn[n : n + m]] = 1
-    firsts, of_picture, sizes = _firsts(labels, groups)
-    if not firsts.all():
-        apart, held_out = held_out, np.zeros(len(labels), np.int64)
-        for own in _by_class(labels, firsts):
-            drawn = own[random.permutation(len(own))]
-            wanted = share * sizes[drawn].sum()
-            drawn = drawn[np.argsort(np.maximum(sizes[drawn], wanted), kind="stable")]
-            missed = np.abs(np.cumsum(sizes[drawn]) - wanted)
-            held_out[drawn[: 1 + int(np.argmin(missed[:-1]))] if len(own) > 1 else drawn] = 1
-        held_out = held_out[of_picture]
+    if groups is not None and len(np.unique(groups)) < len(groups):
+        apart, held_out = held_out, _held_out_whole(labels, share, random, groups)
         for alone in _alone(held_out, labels, 2):
             held_out[alone] = apart[alone]
     return np.flatnonzero(held_out == 0), np.flatnonzero(held_out == 1)
+
+
+def _held_out_whole(
+    labels: NDArray[np.int64], share: float, random: np.random.RandomState, groups: Groups
+) -> NDArray[np.int32]:
+    """Return 1 for each picture that is held out, and 0 for the others, with groups on one side."""
+    held_out = np.zeros(len(labels), np.int32)
+    firsts, of_picture, sizes = _firsts(groups)
+    for own in _by_class(labels, firsts):
+        drawn = own[random.permutation(len(own))]
+        wanted = share * sizes[drawn].sum()
+        drawn = drawn[np.argsort(np.maximum(sizes[drawn], wanted), kind="stable")]
+        missed = np.abs(np.cumsum(sizes[drawn]) - wanted)
+        held_out[drawn[: 1 + int(np.argmin(missed[:-1]))] if len(own) > 1 else drawn] = 1
+    return held_out[of_picture]
 
 
 def _in_proportion(counts: NDArray[np.int64], n: int, random: np.random.RandomState) -> NDArray[np.int64]:

@@ -32,11 +32,11 @@ from stages.training.batches import Batches, predict
 from stages.training.design import class_weights
 from stages.training.familiarity import MOST, Familiarity, fit_familiarity
 from stages.training.fitted_head import fit_start, fold, linear_of, normalised
-from stages.training.folds import hold_out, number_groups, sample
+from stages.training.folds import groups_of, hold_out, sample
 from stages.training.history import Epoch, History
 from stages.training.hyperrule import epochs_for, stalled, statistics_momentum, trial_epochs
 from stages.training.linear import calibrate
-from stages.training.losses import cross_entropy
+from stages.training.losses import cross_entropies
 from stages.training.schedule import learning_rate_factor
 
 Report = Callable[[int, int, Epoch], None]
@@ -191,7 +191,7 @@ class Training:
         network.to(device).to(memory_format=torch.channels_last)
         frozen, trained = cut_network(network, card, strategy.freeze, card.depths)
         train_indices, holdout_indices = hold_out(
-            split.labels, strategy.holdout, params.seed, number_groups(split.groups)
+            split.labels, strategy.holdout, params.seed, groups_of(split.read_groups())
         )
         n_batches = count_batches(len(train_indices), strategy.batch_size, ranks)
         if strategy.head == "fitted":
@@ -304,7 +304,7 @@ class Training:
         factor = calibrate(logits, labels)
         if self.strategy.loss == "cross_entropy":
             factor = min(1.0, factor)
-        losses, _ = cross_entropy(logits * np.float32(factor), labels)
+        losses = cross_entropies(logits, labels, factor)
         return factor, losses, float((logits.argmax(axis=1) == labels).mean())
 
     def _summarise(self, means: NDArray[Any], learning_rate: float) -> Epoch:

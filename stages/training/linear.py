@@ -10,9 +10,9 @@ from scipy.optimize import minimize, minimize_scalar
 from threadpoolctl import threadpool_limits
 
 from stages.program.errors import InputError
-from stages.training.design import Double, Problem, slices
+from stages.training.design import Double, Problem, class_weights, slices
 from stages.training.linear_head import Float, LinearHead
-from stages.training.losses import LOSSES, Labels, cross_entropy
+from stages.training.losses import LOSSES, Labels, cross_entropies
 
 TOLERANCE = 1e-5  # of the gradient's largest element
 
@@ -47,9 +47,9 @@ def solve(
     """
     design, n_classes, views = problem.design, problem.n_classes, problem.tables[0].shape[1]
     loss_of = LOSSES[problem.loss]
-    labels = np.repeat(problem.labels, views)
-    weights = np.repeat(problem.sample_weights * in_training, views)
-    weights = weights / weights.sum()
+    labels, of_class = problem.labels, class_weights(problem.labels, problem.class_weight)
+    kept = sum(np.bincount(labels[rows][in_training[rows]], minlength=n_classes) for rows in slices([labels]))
+    of_class = of_class / (views * (of_class @ kept))  # so that the rows' weights sum to 1
     size = len(design.curvature)
     precondition = 1 / np.sqrt((1 - 1 / n_classes) / 2 * design.curvature + weight_decay)
     edges = np.cumsum([0, *map(len, design.means)])
@@ -64,9 +64,11 @@ def solve(
         loss, gradients, gradient_bias = 0.0, [np.zeros(part.shape) for part in by_block], np.zeros(n_classes)
         for rows in slices(design.blocks):
             logits = sum(block[rows] @ part.T for block, part in zip(design.blocks, by_block, strict=True)) + offset
-            losses, gradient = loss_of(logits.astype(np.float32, copy=False), labels[rows])
-            loss += float(weights[rows] @ losses)
-            gradient = gradient * weights[rows, None].astype(np.float32)
+            pictures = rows if views == 1 else np.arange(rows.start, rows.stop) // views
+            weights = of_class[labels[pictures]] * in_training[pictures]
+            losses, gradient = loss_of(logits.astype(np.float32, copy=False), labels[pictures])
+            loss += float(weights @ losses)
+            gradient = gradient * weights[:, None].astype(np.float32)
             for number, block in enumerate(design.blocks):
                 gradients[number] += gradient.T @ block[rows]
             gradient_bias += gradient.sum(axis=0)
@@ -99,6 +101,6 @@ def calibrate(logits: Float, labels: Labels) -> float:
     """
 
     def loss(log_factor: float) -> float:
-        return float(cross_entropy(logits * np.float32(np.exp(log_factor)), labels)[0].mean())
+        return float(cross_entropies(logits, labels, np.exp(log_factor)).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(-5, 5), method="bounded").x))

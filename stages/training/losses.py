@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from stages.training.linear_head import Float, log_softmax
 
 SMOOTHING = 0.1  # of the hinge loss
+ROWS = 8192  # at a time
 Labels = NDArray[np.int64]
 
 
@@ -18,6 +19,15 @@ def cross_entropy(logits: Float, labels: Labels) -> tuple[Float, Float]:
     gradient = np.exp(log_p)
     gradient[rows] -= 1
     return -log_p[rows], gradient
+
+
+def cross_entropies(logits: Float, labels: Labels, factor: float = 1.0) -> Float:
+    """Return each row's cross-entropy in nats, (n,), of the logits times a factor, with few of them at a time."""
+    losses = np.empty(len(labels), np.float32)
+    for first in range(0, len(labels), ROWS):
+        rows = slice(first, first + ROWS)
+        losses[rows], _ = cross_entropy(logits[rows] * np.float32(factor), labels[rows])
+    return losses
 
 
 def hinge(logits: Float, labels: Labels) -> tuple[Float, Float]:

@@ -14,7 +14,7 @@ from stages.training.design import Problem
 from stages.training.folds import Groups
 from stages.training.linear import calibrate
 from stages.training.linear_head import Float, log_softmax
-from stages.training.losses import Labels, cross_entropy
+from stages.training.losses import Labels, cross_entropies
 
 PROBED = 500  # pictures, about, on which depths are compared
 WEIGHT_DECAYS = (0.03, 0.1, 0.3)  # to begin with; the search goes on where the best is at an end
@@ -110,7 +110,7 @@ def probe_coordinates(name: str, coordinates: Float, labels: Labels, seed: int, 
 def _scored(name: str, problem: Problem, seed: int) -> Probe:
     _, _, logits = cross_validate(problem, WEIGHT_DECAYS, SPLITS, seed, ROUGH, shown=False)
     logits = logits * np.float32(calibrate(logits, problem.labels))
-    losses, _ = cross_entropy(logits, problem.labels)
+    losses = cross_entropies(logits, problem.labels)
     probabilities = np.exp(log_softmax(logits.astype(np.float64)))
     return Probe(name, losses, logits.argmax(axis=1) == problem.labels, probabilities, problem.groups)
 
