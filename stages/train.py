@@ -156,7 +156,7 @@ def train_layers(
             flush=True,
         )
         if live:
-            log_epoch(live, dict(zip(CURVES, astuple(epoch), strict=True)))
+            log_epoch(live, dict(zip(CURVES, epoch.curves, strict=True)))
 
     checkpoint = Checkpoint(fingerprint(params, split, card, ranks))
     with without_compiler():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,12 +32,13 @@ from stages.training.batches import Batches, predict
 from stages.training.design import class_weights
 from stages.training.familiarity import MOST, Familiarity, fit_familiarity
 from stages.training.fitted_head import fit_start, fold, linear_of, normalised
-from stages.training.folds import groups_of, hold_out, sample
+from stages.training.folds import Groups, groups_of, hold_out, sample
 from stages.training.history import Epoch, History
 from stages.training.hyperrule import epochs_for, stalled, statistics_momentum, trial_epochs
 from stages.training.linear import calibrate
 from stages.training.losses import cross_entropies
 from stages.training.schedule import learning_rate_factor
+from stages.training.standard_error import standard_error
 
 Report = Callable[[int, int, Epoch], None]
 
@@ -78,7 +79,8 @@ def train(
     """Train the layers above the frozen ones in place and leave `network` as it was after its best epoch.
 
     A stratified, seeded share of the training pictures is held out; the best epoch is the one with the lowest
-    loss on it, and a fitted head counts as epoch 0. Frozen layers stay in evaluation mode, batch norm included.
+    loss on it, and a fitted head counts as epoch 0 (see `History`). Frozen layers stay in evaluation mode, batch norm
+    included.
 
     Args:
         network: what to start from.
@@ -104,6 +106,7 @@ def train(
     done = checkpoint.read()
     if done:
         learning_rate, history = float(done["learning_rate"]), History.of(done["history"])
+        training.fitted_losses = done["fitted_losses"].numpy()
     else:
         history = training.start()
         learning_rate = choose_learning_rate(training)
@@ -119,17 +122,24 @@ def train(
         state = step.state_dict()
         history.add(epoch, state["trained"])
         if ranks.rank == 0:
-            checkpoint.write({"step": state, "history": history.state_dict(), "learning_rate": learning_rate})
+            fitted = torch.from_numpy(training.fitted_losses)
+            kept = {"history": history.state_dict(), "learning_rate": learning_rate, "fitted_losses": fitted}
+            checkpoint.write({"step": state} | kept)
         return not stalled(history.trained_losses, strategy.patience)
 
     if not stalled(history.trained_losses, strategy.patience):
         training.run(step, training.epochs, keep, past=history.last)
     training.trained.load_state_dict(history.best_weights)
-    number, _ = history.best
-    chosen: dict[str, float] = {"epoch": number}
+    if history.lowest != history.best:
+        lowest = history[history.lowest]
+        print(
+            f"epoch {history.lowest}: hold-out loss {history[0].holdout_loss - lowest.holdout_loss:.4f} below the "
+            f"fitted head's, within a standard error of {lowest.standard_error:.4f}: the fitted head is kept"
+        )
+    chosen: dict[str, float] = {"epoch": history.best}
     if len(strategy.learning_rate) > 1:
         chosen["learning_rate"] = learning_rate
-    return Result(chosen, *training.finish(number))
+    return Result(chosen, *training.finish(history.best))
 
 
 def choose_learning_rate(training: Training) -> float:
@@ -169,6 +179,8 @@ class Training:
     train_indices: NDArray[np.int64]
     holdout_indices: NDArray[np.int64]
     n_batches: int
+    holdout_groups: Groups | None = None
+    fitted_losses: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # of what is held out, by epoch 0
     epochs: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -190,9 +202,8 @@ class Training:
         device = choose_device(params.device)
         network.to(device).to(memory_format=torch.channels_last)
         frozen, trained = cut_network(network, card, strategy.freeze, card.depths)
-        train_indices, holdout_indices = hold_out(
-            split.labels, strategy.holdout, params.seed, groups_of(split.read_groups())
-        )
+        groups = groups_of(split.read_groups())
+        train_indices, holdout_indices = hold_out(split.labels, strategy.holdout, params.seed, groups)
         n_batches = count_batches(len(train_indices), strategy.batch_size, ranks)
         if strategy.head == "fitted":
             trained = normalised(trained)
@@ -208,6 +219,7 @@ class Training:
             train_indices,
             holdout_indices,
             n_batches,
+            None if groups is None else groups[holdout_indices],
         )
 
     def step(self, learning_rate: float) -> BatchStep:
@@ -228,7 +240,8 @@ class Training:
         right = (logits.argmax(dim=1) == labels).float().mean()
         means = np.array([float(self.loss(logits, labels)), float(right)])
         history = History(first=0)
-        history.add(self._summarise(means, 0.0), {key: one.clone() for key, one in self.trained.state_dict().items()})
+        self.fitted_losses, fitted = self._summarise(means, 0.0)
+        history.add(fitted, {key: one.clone() for key, one in self.trained.state_dict().items()})
         return history
 
     def run(self, step: BatchStep, epochs: int, keep: Callable[[Epoch], bool], past: int = 0) -> None:
@@ -256,8 +269,8 @@ class Training:
                     update(1)
                 ranks.broadcast_buffers(self.trained)
                 means = ranks.all_gather(sums.cpu().numpy()[None]).sum(axis=0) / len(self.train_indices)
-                epoch = self._summarise(means, learning_rate)
-                if not all(map(math.isfinite, asdict(epoch).values())):
+                _, epoch = self._summarise(means, learning_rate)
+                if not all(map(math.isfinite, epoch.curves)):
                     raise LossIsNoNumberError(f"the loss is no longer a number in epoch {number}; lower learning_rate")
                 if not keep(epoch):
                     return
@@ -307,14 +320,23 @@ class Training:
         losses = cross_entropies(logits, labels, factor)
         return factor, losses, float((logits.argmax(axis=1) == labels).mean())
 
-    def _summarise(self, means: NDArray[Any], learning_rate: float) -> Epoch:
-        """Return an epoch's mean loss and accuracy in training, and those of the hold-out after it."""
+    def _summarise(self, means: NDArray[Any], learning_rate: float) -> tuple[NDArray[np.float64], Epoch]:
+        """Return each held-out picture's loss times its class's weight, and what an epoch came to.
+
+        Args:
+            means: of the epoch's loss and accuracy in training.
+            learning_rate: of its last step.
+
+        """
         _, losses, right = self._hold_out()
         weights = self.loss.class_weights.cpu().numpy()[self.batches.split.labels[self.holdout_indices]]
-        return Epoch(
+        weighted = losses.astype(np.float64) * (weights / weights.mean(dtype=np.float64))
+        fitted = self.fitted_losses if len(self.fitted_losses) else weighted
+        return weighted, Epoch(
             train_loss=float(means[0]),
             train_accuracy=float(means[1]),
-            holdout_loss=float(np.average(losses, weights=weights)),
+            holdout_loss=float(weighted.mean()),
             holdout_accuracy=right,
             learning_rate=learning_rate,
+            standard_error=standard_error(fitted - weighted, self.holdout_groups),
         )

@@ -15,6 +15,7 @@ from stages.training.folds import Groups
 from stages.training.linear import calibrate
 from stages.training.linear_head import Float, log_softmax
 from stages.training.losses import Labels, cross_entropies
+from stages.training.standard_error import standard_error
 
 PROBED = 500  # pictures, about, on which depths are compared
 WEIGHT_DECAYS = (0.03, 0.1, 0.3)  # to begin with; the search goes on where the best is at an end
@@ -48,7 +49,7 @@ class Probe:
     @property
     def loss_error(self) -> float:
         """The standard error of the mean loss."""
-        return _standard_error(self.losses, self.groups)
+        return standard_error(self.losses, self.groups)
 
     @property
     def accuracy(self) -> float:
@@ -71,7 +72,7 @@ class Probe:
     def worse_than(self, other: Probe) -> tuple[float, float]:
         """Return how much higher the loss is than another's on the same pictures, and the standard error of that."""
         difference = self.losses - other.losses
-        return float(difference.mean()), _standard_error(difference, self.groups)
+        return float(difference.mean()), standard_error(difference, self.groups)
 
 
 def probe(
@@ -113,11 +114,3 @@ def _scored(name: str, problem: Problem, seed: int) -> Probe:
     losses = cross_entropies(logits, problem.labels)
     probabilities = np.exp(log_softmax(logits.astype(np.float64)))
     return Probe(name, losses, logits.argmax(axis=1) == problem.labels, probabilities, problem.groups)
-
-
-def _standard_error(values: Float, groups: Groups | None) -> float:
-    """Return the standard error of a mean: of values that are independent, or of groups that are."""
-    numbers = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    sums = np.bincount(numbers, weights=values - values.mean())
-    n = len(sums)
-    return float(np.sqrt(n / (n - 1) * (sums @ sums)) / len(values)) if n > 1 else float("inf")

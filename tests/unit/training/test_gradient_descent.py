@@ -69,8 +69,8 @@ class Recorded(Training):
         loss: Any = None
         return cls(nn.Sequential(), batches, loss, strategy, seed, np.arange(0, 90, 3), np.arange(1, 90, 3), 4)
 
-    def _summarise(self, means: Any, learning_rate: float) -> Epoch:
-        return Epoch(0.0, 0.0, 0.0, 0.0, learning_rate)
+    def _summarise(self, means: Any, learning_rate: float) -> tuple[Any, Epoch]:
+        return np.zeros(1), Epoch(0.0, 0.0, 0.0, 0.0, learning_rate)
 
     def orders(self, past: int = 0) -> list[list[int]]:
         seen: dict[int, list[int]] = {}
