@@ -301,25 +301,28 @@ def test_epochs_are_compared_with_classes_weighed_as_in_training(drawn_images: P
 def test_a_training_that_was_interrupted_ends_with_the_same_bytes(
     drawn_images: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]  # noqa: F811
 ) -> None:  # fmt: skip
-    card = run("finetune", {**ONCE, "epochs": 4, "learning_rate": 0.01}, tiny)
-    before = contents(drawn_images, "data/model", "metrics/train")
-    for name in ("data/model", "metrics/train"):
-        shutil.rmtree(name)
-    written = []
+    written: list[Any] = []
+    last = 0
 
-    class Interrupted(Checkpoint):
+    class Noted(Checkpoint):
         def write(self, state: Mapping[str, Any]) -> None:
             super().write(state)
-            written.append(state)
-            if len(written) == 2:
+            written.append(state["history"]["epochs"])
+            if len(written) == last:
                 raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "Checkpoint", Interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train.main()
+    monkeypatch.setattr(train, "Checkpoint", Noted)
+    card = run("finetune", {**ONCE, "epochs": 4, "learning_rate": 0.01}, tiny)
+    before, epochs = contents(drawn_images, "data/model", "metrics/train"), written[-1]
+    for name in ("data/model", "metrics/train"):
+        shutil.rmtree(name)
+    last = len(written) + 2
+    with pytest.raises(KeyboardInterrupt):
+        train.main()
     capsys.readouterr()
     train.main()
     assert "resuming after epoch 2 of 4" in capsys.readouterr().out
+    assert written[-1] == epochs
+    assert all(epoch["standard_error"] > 0 for epoch in epochs[1:])
     assert contents(drawn_images, "data/model", "metrics/train") == before
     assert card == Card.read(Path("data/model"))
