@@ -88,7 +88,7 @@ def test_advice(copied: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         data__url=str(planted(tmp_path / "drawn", tmp_path / "set.zip")), backbone__name="resnet18", backbone__size=96,
         backbone__weights=str(save_random("resnet18", tmp_path / "weights.pth")),
     )  # fmt: skip
-    copied.dvc("repro", "evaluate")
+    copied.dvc("repro")
     before = copied.tracked()
     printed = copied.tool("advise")
     advice = copied.json("metrics/advice.json")
@@ -128,7 +128,6 @@ def test_advice(copied: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert printed.splitlines()[-2] == f"type: {compared[0]['command']}"
     assert re.findall(r"train: 27 pictures.*; (\d+) computed", printed) == ["0", "27"]
 
-    copied.dvc("repro")
     page = reported(copied)
     assert advice["recommended"]["command"] in page.partition(f"Batch norm: {advice['batch_norm']['words']}.")[2]
     (table,) = re.findall(NETWORKS, page, re.DOTALL)

@@ -44,9 +44,10 @@ def test_the_demo(checkout: Checkout) -> None:
     assert rows[1][2] == "[demo]"
     assert all(0 < float(cell) <= 1 for cell in rows[1][3:])
     assert checkout.run("git", "status", "--short") == ""
-    again = checkout.run("make", "demo")
-    assert "Running stage" not in again
-    assert "[demo]" in again
+    if SOAK:
+        again = checkout.run("make", "demo")
+        assert "Running stage" not in again
+        assert "[demo]" in again
     checkout.run("git", "config", "user.email", "tester@example.org")
     checkout.run("git", "config", "user.name", "Tester")
     checkout.dvc("exp", "apply", "demo")
