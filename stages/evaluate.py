@@ -48,7 +48,7 @@ def main() -> None:
     low, high = result["accuracy_low"], result["accuracy_high"]
     print(
         f"accuracy {result['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}) on {result['n']} test pictures"
-        + (f" in {result['groups']} groups" if "groups" in result else "")
+        + (f" in {result['groups']} groups, copies counted as one" if "groups" in result else "")
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -10,6 +11,7 @@ from stages.program.errors import InputError
 from stages.program.wording import listed
 
 LARGEST = 256 << 20  # bytes
+SHA256 = re.compile("[0-9a-fA-F]{64}")
 
 
 class PictureTable:
@@ -73,6 +75,7 @@ class PictureTable:
             if not picture or not value:
                 raise InputError(f"{self.param}: line {number} of {self.path} lacks a picture or a {self.column}")
             key = picture.removeprefix("./").removeprefix("data/images/")
+            key = key.lower() if SHA256.fullmatch(key) else key
             self._named[key] = None
             yield key, value
 

@@ -20,6 +20,8 @@ def choose_val(
 ) -> NDArray[np.bool_]:
     """Choose the test pictures: a rounded share of each class, with at least one picture left on either side.
 
+    Where a class has three different pictures, or groups, two of them stay to train on, so that one can be held out.
+
     They are the ones with the lowest hashes of (seed, content): names and order do not matter, a picture that is added
     moves at most one other of its class, and copies of a picture land on the same side, as does a group (where they do
     not fit, the share is missed by some).
@@ -48,18 +50,21 @@ def choose_val(
     quotas = {label: min(max(round(n * fraction), 1), n - 1) for label, n in sizes.items()}
     chosen = np.zeros(len(records), np.bool_)
     taken: Counter[str] = Counter()
+    left = Counter(label for copies in _by_rank(records) for label in {label for _, label, _ in copies})  # groups
+    needed = {label: 2 if n > 2 else 1 for label, n in left.items()}
 
     def take(copies: list[Record], limits: Mapping[str, int]) -> bool:
         """Choose a picture, and its copies with it, if they fit into the limits of their classes."""
         n = Counter(label for _, label, _ in copies)
-        fits = all(taken[label] + more <= limits[label] for label, more in n.items())
+        fits = all(taken[label] + more <= limits[label] and left[label] > needed[label] for label, more in n.items())
         if fits:
             chosen[[int(number) for *_, number in copies]] = True
             taken.update(n)
+            left.subtract(dict.fromkeys(n, 1))
         return fits
 
-    for _, copies in groupby(records, key=lambda record: record[0]):
-        take([*copies], quotas)
+    for copies in _by_rank(records):
+        take(copies, quotas)
     all_but_one = {label: n - 1 for label, n in sizes.items()}
     for label in sorted(sizes):
         if not taken[label] and not any(take(copies, all_but_one) for copies in _fewest_first(records, label)):
@@ -70,8 +75,14 @@ def choose_val(
     return chosen
 
 
+def _by_rank(records: Records) -> Iterator[list[Record]]:
+    """Yield the pictures, each with its copies."""
+    for _, copies in groupby(records, key=lambda record: record[0]):
+        yield [*copies]
+
+
 def _fewest_first(records: Records, label: str) -> list[list[Record]]:
     """Return the pictures of a class with their copies in any, those first of which there are the fewest in it."""
     counts = Counter(rank for rank, one, _ in records if one == label)
-    copies = {rank: [*same] for rank, same in groupby(records, key=lambda record: record[0]) if rank in counts}
+    copies = {same[0][0]: same for same in _by_rank(records) if same[0][0] in counts}
     return [copies[rank] for rank in sorted(counts, key=lambda rank: (counts[rank], rank))]

@@ -15,14 +15,14 @@ def numbered(label: str, n: int) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("n", "fraction", "chosen"), [(2, 0.2, 1), (5, 0.2, 1), (8, 0.2, 2), (3, 0.99, 2), (40, 0.5, 20)]
+    ("n", "fraction", "chosen"), [(2, 0.2, 1), (5, 0.2, 1), (8, 0.2, 2), (3, 0.99, 1), (3, 0.5, 1), (40, 0.5, 20)]
 )
 def test_a_share_of_each_class(n: int, fraction: float, chosen: int) -> None:
     pictures = numbered("a", n) + numbered("b", 10)
     taken = Counter(
         label for (label, _), is_val in zip(pictures, choose_val(pictures, fraction, 0), strict=True) if is_val
     )
-    assert taken == {"a": chosen, "b": min(max(round(10 * fraction), 1), 9)}
+    assert taken == {"a": chosen, "b": min(max(round(10 * fraction), 1), 8)}
 
 
 def test_order_and_other_classes_do_not_matter_and_the_seed_does() -> None:
@@ -55,6 +55,16 @@ def test_copies_land_on_the_same_side() -> None:
     expected = [False] * 5 + [True] * 3
     assert choose_val(copies + others, 0.2, 0)[:8].tolist() == expected
     assert choose_val(others + copies, 0.2, 0)[5:].tolist() == expected
+
+
+@pytest.mark.parametrize("small", [2, 3, 5])
+def test_two_groups_stay_to_train_on(small: int) -> None:
+    """A large group, which does not fit, and small ones, which all would."""
+    pictures = [("a", "large")] * 30 + numbered("a", small) + numbered("b", 40)
+    for seed in range(20):
+        of_a = choose_val(pictures, 0.2, seed)[: 30 + small]
+        assert not of_a[:30].any()
+        assert of_a[30:].sum() == small - 1
 
 
 @pytest.mark.parametrize("pictures", [[("a", "x")], [("a", "x")] * 5])
