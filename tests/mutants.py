@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections import Counter
 
-from tests.conftest import ROOT, STAGES
+from tests.project import ROOT, STAGES
 
 ROOMS = ("dataset", "pictures", "model", "training", "evaluation", "stages")
 COPIES = ROOT / "build/mutants"

@@ -14,7 +14,7 @@ from stages.program.errors import InputError
 from stages.program.params import Params, load_params
 from stages.unzip import unzip
 from stages.weights import read
-from tests.conftest import ROOT
+from tests.project import ROOT
 
 DATA = load_params(ROOT / "params.yaml").data.model_copy(update={"max_bad_fraction": 0.9})
 TINY_SHAPES = {"a.weight": (2, 3), "a.running_mean": (2,), "a.num_batches_tracked": ()}

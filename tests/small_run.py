@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from stages import features, train, weights
 from stages.files.card import Card
 from stages.model import chain
-from tests.conftest import ROOT, index_images
+from tests.drawn import index_images
+from tests.project import ROOT
 
 ONCE = {"epochs": 1, "holdout": 0.25, "batch_size": 9, "learning_rate": 1e-4, "patience": None}
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import ROOT, takes_long
+from tests.project import ROOT, takes_long
 
 
 @takes_long

@@ -22,8 +22,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import SOAK, STAGES, TOLD, Checkout, check_cache, contents, first_run
+from tests.checkout import Checkout, check_cache, contents, first_run
 from tests.preloaded import folder_of_python
+from tests.project import SOAK, STAGES, TOLD
 from tests.system.processes import stage_processes
 
 KILLS = int(os.environ.get("SOAK_KILLS", "3"))

@@ -11,8 +11,8 @@ import torch
 from stages.model import catalogue, chain
 from stages.model.families.timm_models import CUTS
 from stages.program.errors import InputError
-from tests.conftest import SOAK, takes_long
 from tests.networks import SMALLEST, TIMM, check_exports, check_is_its_chain, check_trains_and_is_saved
+from tests.project import SOAK, takes_long
 
 pytestmark = takes_long
 LARGER = ("timm/resnet50_clip",)  # cut in a way of its own, of which timm has no small one

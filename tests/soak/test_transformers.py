@@ -12,7 +12,8 @@ import yaml
 from stages import features, train, weights
 from stages.files.card import Card
 from stages.program.params import load_params
-from tests.conftest import ROOT, draw_images, index_images, takes_long
+from tests.drawn import draw_images, index_images
+from tests.project import ROOT, takes_long
 from tests.system.test_transformers import NAME, check_what_follows
 
 STRATEGIES = load_params(ROOT / "params.yaml").strategies

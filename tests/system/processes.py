@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.conftest import Checkout
+from tests.checkout import Checkout
 
 TWO = "torchrun --standalone --nproc-per-node=2"
 

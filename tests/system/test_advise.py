@@ -17,7 +17,10 @@ from stages.files.picture_split import PictureSplit
 from stages.files.stored_split import StoredSplit
 from stages.program.errors import InputError
 from stages.program.params import load_params
-from tests.conftest import SOAK, Checkout, draw, save_random, write_zip
+from tests.checkout import Checkout
+from tests.conftest import save_random
+from tests.drawn import draw, write_zip
+from tests.project import SOAK
 from tests.small_run import run
 from tests.system.test_report import without_dvc
 from tools import report

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from tests.conftest import Checkout, check_cache, contents, takes_long
+from tests.checkout import Checkout, check_cache, contents
+from tests.project import takes_long
 from tests.system.processes import stage_processes, start, wait_for
 
 

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, Checkout, draw, write_zip
+from tests.checkout import Checkout
+from tests.drawn import draw, write_zip
 from tests.preloaded import folder_of_python
+from tests.project import ROOT
 from tools.predict import columns
 
 CLASSES = ("кошки", "собаки")

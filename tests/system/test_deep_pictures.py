@@ -18,7 +18,8 @@ from stages import evaluate, explain, unzip
 from stages.files.card import Card, Levels
 from stages.files.stored_split import StoredSplit
 from stages.program.params import load_params
-from tests.conftest import ROOT, takes_long, write_zip
+from tests.drawn import write_zip
+from tests.project import ROOT, takes_long
 from tests.small_run import ONCE, run
 from tests.tiny_network import NAME, tiny  # noqa: F401
 from tools import model_card

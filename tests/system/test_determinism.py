@@ -12,7 +12,8 @@ import torch
 
 from stages import evaluate
 from stages.program.threads import cores
-from tests.conftest import SOAK, contents, takes_long
+from tests.checkout import contents
+from tests.project import SOAK, takes_long
 from tests.small_run import ONCE, run
 
 BLOCKS: dict[str, dict[str, Any]] = {

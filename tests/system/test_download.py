@@ -20,8 +20,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import ROOT, Checkout, names_in, write_zip
+from tests.checkout import Checkout, names_in
+from tests.drawn import write_zip
 from tests.preloaded import folder_of_python
+from tests.project import ROOT
 from tests.server import BODY, SECRET, SHA256, Handler, Server, basic, reply, serving, tagged
 
 

@@ -16,7 +16,9 @@ from safetensors import safe_open
 from stages.files.card import Preprocessing
 from stages.program.errors import InputError
 from stages.program.extras import need_packages
-from tests.conftest import ROOT, Checkout, smooth, takes_long
+from tests.checkout import Checkout
+from tests.drawn import smooth
+from tests.project import ROOT, takes_long
 from tests.small_run import run
 from tests.tiny_network import tiny  # noqa: F401
 from tools import export

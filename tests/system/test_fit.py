@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from safetensors import safe_open
 
 from stages import evaluate, explain, unzip
-from tests.conftest import ROOT
+from tests.project import ROOT
 from tests.small_run import ONCE, run
 from tests.tiny_network import NAME, tiny  # noqa: F401
 from tools import model_card

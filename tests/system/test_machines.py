@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SOAK, Checkout, contents, everything_in, takes_long, write_zip
+from tests.checkout import Checkout, contents, everything_in
+from tests.drawn import write_zip
+from tests.project import SOAK, takes_long
 from tests.system.processes import start
 
 GIB = 1 << 30

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, SOAK, Checkout
+from tests.checkout import Checkout
+from tests.project import ROOT, SOAK
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 

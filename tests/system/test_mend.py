@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Checkout, contents
+from tests.checkout import Checkout, contents
 
 RWLOCK = ".dvc/tmp/rwlock"
 needs_make = pytest.mark.skipif(

@@ -14,7 +14,8 @@ import pytest
 from dvc.repo import Repo
 
 from tests.archives import converted
-from tests.conftest import Checkout, draw, write_zip
+from tests.checkout import Checkout
+from tests.drawn import draw, write_zip
 
 CLASSES = ("dots", "lines", "точки 点")
 

@@ -10,7 +10,8 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 
 from stages.program.params import read_params
-from tests.conftest import ROOT, Checkout, set_params
+from tests.checkout import Checkout, set_params
+from tests.project import ROOT
 
 VALUES: list[tuple[str, object]] = [
     ("seed", 7),

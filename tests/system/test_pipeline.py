@@ -11,7 +11,9 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from stages.training.curves import CURVES
-from tests.conftest import STAGES, Checkout, first_run, ran, takes_long, write_zip
+from tests.checkout import Checkout, first_run, ran
+from tests.drawn import write_zip
+from tests.project import STAGES, takes_long
 
 
 def test_from_a_zip_to_metrics_and_back(finished: Checkout, copied: Checkout) -> None:

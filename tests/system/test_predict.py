@@ -20,8 +20,10 @@ import pytest
 from PIL import Image
 
 from stages.program.running import run
-from tests.conftest import ROOT, Checkout, draw, takes_long
+from tests.checkout import Checkout
+from tests.drawn import draw
 from tests.preloaded import folder_of_python
+from tests.project import ROOT, takes_long
 from tools.predict import Prediction, Unreadable, main, predict
 
 Typed = Callable[..., tuple[int, list[str], list[str]]]  # gives the exit code, standard output, standard error

@@ -18,8 +18,10 @@ from dvc.cli import parse_args
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
 from stages.program.params import load_params
-from tests.conftest import NETWORK, ROOT, Checkout, draw, takes_long
+from tests.checkout import Checkout
+from tests.drawn import draw
 from tests.preloaded import folder_of_python
+from tests.project import NETWORK, ROOT, takes_long
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = PAGES[0].read_text(encoding="utf-8")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SOAK, Checkout, takes_long
+from tests.checkout import Checkout
+from tests.project import SOAK, takes_long
 
 paths = [os.environ.get(name, "") for name in ("HYMENOPTERA_ZIP", "RESNET18_WEIGHTS")]
 pytestmark = pytest.mark.skipif(

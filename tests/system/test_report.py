@@ -26,7 +26,9 @@ from stages.evaluation.plots import write_plots
 from stages.files.json_files import write_json
 from stages.files.predictions import Prediction, read_predictions, write_predictions
 from stages.program.params import read_params
-from tests.conftest import Checkout, built_checkout, contents, takes_long
+from tests.checkout import Checkout, contents
+from tests.conftest import built_checkout
+from tests.project import takes_long
 from tools import report
 
 if TYPE_CHECKING:

@@ -19,7 +19,9 @@ import yaml
 from dvc.repo import Repo
 from safetensors.numpy import load_file
 
-from tests.conftest import ROOT, SOAK, STAGES, Checkout, draw, ran
+from tests.checkout import Checkout, ran
+from tests.drawn import draw
+from tests.project import ROOT, SOAK, STAGES
 
 Runs = tuple[frozenset[str], frozenset[str]]  # what is outdated, and what follows
 TABLE = ROOT / "docs/reruns.md"

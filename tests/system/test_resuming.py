@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 from stages import train
-from tests.conftest import Checkout, built_checkout, contents, takes_long, write_zip
+from tests.checkout import Checkout, contents
+from tests.conftest import built_checkout
+from tests.drawn import write_zip
+from tests.project import takes_long
 from tests.system.processes import TWO, wait_for
 
 EPOCHS = 5

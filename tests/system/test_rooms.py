@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tests.conftest import ROOT, Checkout
+from tests.checkout import Checkout
+from tests.project import ROOT
 
 (LINT,) = re.findall(r"^\t(lint-imports.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
 

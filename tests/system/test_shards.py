@@ -9,7 +9,8 @@ from stages import evaluate, explain, features, train
 from stages.dataset.shards import Incoming, write_split
 from stages.files.hashing import sha256_of
 from stages.files.picture_split import PictureSplit
-from tests.conftest import Checkout, contents, names_in, ran, takes_long
+from tests.checkout import Checkout, contents, names_in, ran
+from tests.project import takes_long
 from tests.small_run import ONCE, run
 from tests.tiny_network import tiny  # noqa: F401
 

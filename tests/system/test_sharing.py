@@ -11,7 +11,8 @@ from pathlib import Path
 
 import asyncssh
 
-from tests.conftest import GITCONFIG, Checkout, contents, ran, takes_long
+from tests.checkout import GITCONFIG, Checkout, contents, ran
+from tests.project import takes_long
 
 RESULTS = ("data/features", "data/model", "data/weights", "metrics")
 

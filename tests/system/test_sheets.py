@@ -14,7 +14,7 @@ from stages import explain
 from stages.files.predictions import read_predictions
 from stages.files.stored_split import StoredSplit
 from stages.model import chain
-from tests.conftest import Checkout
+from tests.checkout import Checkout
 from tests.small_run import run
 
 

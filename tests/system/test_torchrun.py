@@ -17,7 +17,10 @@ import yaml
 from stages.model.ranks import Ranks
 from stages.program.errors import InputError
 from stages.training.batch_step import count_batches
-from tests.conftest import SOAK, Checkout, built_once, takes_long, write_zip
+from tests.checkout import Checkout
+from tests.conftest import built_once
+from tests.drawn import write_zip
+from tests.project import SOAK, takes_long
 from tests.system.processes import TWO, descendants, wait_for
 
 

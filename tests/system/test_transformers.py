@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages import evaluate, explain
-from tests.conftest import draw_images
+from tests.drawn import draw_images
 from tests.small_run import ONCE, run
 from tools import model_card
 from tools.export import export

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 
 from stages.program.errors import InputError
 from stages.weights import main
-from tests.conftest import NETWORK, Checkout, contents, set_params
+from tests.checkout import Checkout, contents, set_params
 from tests.pickles import Malice, pickled
+from tests.project import NETWORK
 from tests.server import reply, serving
 from tests.small_run import run
 from tests.tiny_network import tiny  # noqa: F401

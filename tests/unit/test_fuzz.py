@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.archives import TARS, Tarred, entry, tar
-from tests.conftest import draw
 from tests.damage import Edit, edited, edits, examples, seldom, shares
+from tests.drawn import draw
 from tests.readers import check_archive, check_picture
 
 KINDS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM"]

@@ -29,7 +29,9 @@ from stages.program.errors import InputError
 from stages.program.params import Data, load_params
 from stages.unzip import unzip
 from tests.archives import FORMATS, TARS, converted, entry, members_of, tar
-from tests.conftest import ROOT, draw, everything_in, names_in, write_zip
+from tests.checkout import everything_in, names_in
+from tests.drawn import draw, write_zip
+from tests.project import ROOT
 
 DATA = load_params(ROOT / "params.yaml").data
 

@@ -14,7 +14,8 @@ from stages.files.picture_split import PictureSplit
 from stages.program.errors import InputError
 from stages.program.params import Data, load_params
 from stages.unzip import unzip
-from tests.conftest import ROOT, draw
+from tests.drawn import draw
+from tests.project import ROOT
 
 
 def content(label: int, number: int) -> bytes:

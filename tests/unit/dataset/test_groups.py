@@ -18,8 +18,9 @@ from stages.files.picture_split import PictureSplit
 from stages.program.errors import InputError
 from stages.program.params import Data, load_params
 from stages.unzip import unzip
-from tests.conftest import ROOT, draw
 from tests.damage import examples
+from tests.drawn import draw
+from tests.project import ROOT
 
 PER_CLASS = 12
 

@@ -19,8 +19,8 @@ from stages.dataset.layout import Layout, read_layout
 from stages.dataset.suffixes import TABLES, picture_like
 from stages.program.errors import InputError
 from stages.program.params import Data, load_params
-from tests.conftest import ROOT
 from tests.damage import examples
+from tests.project import ROOT
 
 DATA = load_params(ROOT / "params.yaml").data
 

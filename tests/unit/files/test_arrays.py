@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stages.files.arrays import SCATTERED, gather
-from tests.conftest import ROOT
+from tests.project import ROOT
 
 
 @pytest.mark.parametrize("n", [0, 1, SCATTERED, 3 * SCATTERED + 7])

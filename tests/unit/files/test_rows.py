@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stages.files.picture_list import as_contents
 from stages.files.row_parts import Part, RowKey
 from stages.files.rows import RowStore
-from tests.conftest import SOAK
+from tests.project import SOAK
 
 FIRST = RowKey("p", "a")
 WIDTHS = {"a": 1, "b": 3}

@@ -16,7 +16,7 @@ from stages.files.hashing import sha256_of
 from stages.model import catalogue
 from stages.model.families import efficientnet_lite
 from stages.program.errors import InputError
-from tests.conftest import ROOT, SOAK
+from tests.project import ROOT, SOAK
 
 LITES = [name for name in catalogue.NAMES if name.startswith("efficientnet_lite")]
 

@@ -12,7 +12,7 @@ from stages.files.card import Card, Preprocessing
 from stages.model.cut import head_depths, pooled_layers, stored_layer
 from stages.program.errors import InputError
 from stages.program.params import GradientDescent, load_params
-from tests.conftest import ROOT
+from tests.project import ROOT
 
 CARD = Card(
     "resnet18",

@@ -29,7 +29,7 @@ from stages.model.encoding import (
 from stages.model.ranks import Ranks
 from stages.pictures.views import training_view, view_draws
 from stages.program.params import Augment, load_params
-from tests.conftest import takes_long
+from tests.project import takes_long
 from tests.small_run import prepare
 from tests.tiny_network import tiny  # noqa: F401
 

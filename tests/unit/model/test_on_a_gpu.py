@@ -27,8 +27,8 @@ from stages.program.errors import InputError
 from stages.program.params import Augment, GradientDescent, Params, load_params
 from stages.training.batch_step import BatchStep
 from stages.training.gradient_descent import train
-from tests.conftest import ROOT, SOAK, takes_long
 from tests.fake_gpu import Event, Runtime, Stream, Traffic, fake_gpu, really
+from tests.project import ROOT, SOAK, takes_long
 from tests.small_run import ONCE, prepare, run
 from tests.tiny_network import NAME, tiny  # noqa: F401
 from tools.predict import Prediction, predict

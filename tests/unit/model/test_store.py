@@ -24,7 +24,8 @@ from stages.model import encoding
 from stages.model.encoding import Arrays, Encoder, Squares
 from stages.model.ranks import Ranks
 from stages.model.storing import Split, store
-from tests.conftest import built_once, draw_images
+from tests.conftest import built_once
+from tests.drawn import draw_images
 
 CARD = Card("tiny", {"stem": ["0"], "head": ["1"]}, Preprocessing(16, 8, "bilinear", (0.5,) * 3, (0.5,) * 3), "random")
 CHOSEN = np.array([1, 4, 5, 11])

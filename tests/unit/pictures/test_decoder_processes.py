@@ -24,7 +24,8 @@ from stages.files.picture_split import PictureSplit
 from stages.pictures.decoder_processes import CHUNK, DONE, PENDING, SLOTS, Decoders
 from stages.pictures.decoding import decode_batches
 from stages.program.errors import InputError
-from tests.conftest import ROOT, draw
+from tests.drawn import draw
+from tests.project import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what processes do is read in /proc")
 

@@ -25,7 +25,8 @@ from stages.model import catalogue
 from stages.pictures import decoding
 from stages.pictures.levels import Extent
 from stages.program.errors import InputError
-from tests.conftest import ROOT, draw, smooth, takes_long
+from tests.drawn import draw, smooth
+from tests.project import ROOT, takes_long
 
 SMALL = Preprocessing(resize=32, crop=28, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
 RED, GREEN, BLUE, WHITE, GREY = (230, 20, 20), (20, 200, 40), (30, 40, 220), (255, 255, 255), (128, 128, 128)

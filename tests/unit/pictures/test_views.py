@@ -18,7 +18,7 @@ from stages.model import catalogue
 from stages.pictures import decoding
 from stages.pictures.views import _grid, evaluation_view, training_view, view_draws, view_numbers
 from stages.program.params import Augment
-from tests.conftest import smooth
+from tests.drawn import smooth
 
 PREPROCESSING = catalogue.preprocessing("resnet18", ["IMAGENET1K_V1"])
 AUGMENT = Augment(min_scale=0.2, flip=0.5, rotation=10.0)

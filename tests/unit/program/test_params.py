@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from stages.program.errors import InputError
 from stages.program.params import GradientDescent, LbfgsHead, Params, load_params
-from tests.conftest import ROOT, SOAK
 from tests.damage import Edit, edited, edits, examples, seldom, shares
+from tests.project import ROOT, SOAK
 from tests.readers import check_params
 
 TEXT = (ROOT / "params.yaml").read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, takes_long
+from tests.project import ROOT, takes_long
 
 # Python imports it when it starts. Ctrl-C comes when a module is about to be imported.
 SITECUSTOMIZE = """

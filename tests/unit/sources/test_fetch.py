@@ -11,7 +11,8 @@ from stages.dataset.formats import check_archive
 from stages.program.errors import InputError
 from stages.sources import fetch, http
 from tests.archives import FORMATS, converted
-from tests.conftest import names_in, write_zip
+from tests.checkout import names_in
+from tests.drawn import write_zip
 from tests.server import BODY, SHA256, Server
 
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from stages.program.errors import InputError
 from stages.sources import fetch as sources
 from stages.sources import http as web
-from tests.conftest import names_in
+from tests.checkout import names_in
 from tests.damage import edited, edits, examples, shares
 from tests.server import BODY, SECRET, SHA256, WHOLE, Answer, Handler, basic, reply, serving, tagged
 

@@ -14,7 +14,8 @@ import pytest
 from stages.program.errors import InputError
 from stages.sources import fetch
 from tests.archives import FORMATS, converted
-from tests.conftest import draw, names_in, write_zip
+from tests.checkout import names_in
+from tests.drawn import draw, write_zip
 from tests.server import BODY, SHA256
 
 

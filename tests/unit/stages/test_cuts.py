@@ -27,7 +27,9 @@ from stages.program.errors import InputError
 from stages.program.params import load_params
 from stages.training.batches import Batches, predict
 from tests import tiny_network
-from tests.conftest import built_once, draw_images, index_images, takes_long
+from tests.conftest import built_once
+from tests.drawn import draw_images, index_images
+from tests.project import takes_long
 from tests.small_run import ONCE, encode, write_params
 from tests.tiny_network import NAME, tiny  # noqa: F401
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import ROOT, STAGES
+from tests.project import ROOT, STAGES
 
 PROGRAM = ROOT / "stages/program"
 CHEAP = ("unzip", "evaluate", "explain")  # stages that may list a room of which they need a part

@@ -11,7 +11,8 @@ import yaml
 
 from stages import download
 from stages.program.errors import InputError
-from tests.conftest import ROOT, write_zip
+from tests.drawn import write_zip
+from tests.project import ROOT
 from tests.server import Server, reply
 
 OWN, TARGET = Path("data/own"), Path("data/raw/dataset")

@@ -25,7 +25,10 @@ from stages.files.picture_list import Names, read_contents
 from stages.files.picture_split import PictureSplit
 from stages.files.stored_split import StoredSplit
 from stages.program.errors import InputError
-from tests.conftest import ROOT, STAGES, contents, draw, remove_meanwhile, write_zip
+from tests.checkout import contents
+from tests.conftest import remove_meanwhile
+from tests.drawn import draw, write_zip
+from tests.project import ROOT, STAGES
 from tests.tiny_network import NAME, tiny  # noqa: F401
 
 Outputs = dict[str, Any]

@@ -26,7 +26,7 @@ from stages.pictures import decoding
 from stages.program.errors import InputError
 from stages.program.params import Augment
 from stages.training.batches import Batches
-from tests.conftest import draw_images
+from tests.drawn import draw_images
 from tests.small_run import ONCE, encode, write_params
 from tests.tiny_network import FAMILY, NAME, tiny  # noqa: F401
 

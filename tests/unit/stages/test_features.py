@@ -16,7 +16,9 @@ import yaml
 
 from stages import features, train
 from stages.files.stored_split import StoredSplit
-from tests.conftest import SOAK, contents, draw, index_images, takes_long
+from tests.checkout import contents
+from tests.drawn import draw, index_images
+from tests.project import SOAK, takes_long
 from tests.small_run import ONCE, encode, prepare, run, write_params
 from tests.tiny_network import NAME, tiny  # noqa: F401
 

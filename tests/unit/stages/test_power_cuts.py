@@ -16,8 +16,10 @@ import torch
 
 from stages import features, train, unzip
 from stages.files.checkpoint import CHECKPOINT
-from tests.conftest import SOAK, contents, draw, index_images, write_zip
+from tests.checkout import contents
+from tests.drawn import draw, index_images, write_zip
 from tests.power_cuts import LOST, Recording, Tree, build, linux_only, recorded
+from tests.project import SOAK
 from tests.small_run import ONCE, encode, prepare, write_params
 
 pytestmark = linux_only

@@ -12,7 +12,7 @@ import yaml
 from stages import evaluate, features, train
 from stages.model import encoding
 from stages.model.ranks import Ranks
-from tests.conftest import contents
+from tests.checkout import contents
 from tests.small_run import ONCE, run
 from tests.tiny_network import tiny  # noqa: F401
 from tests.two_ranks import in_two_processes

@@ -37,7 +37,8 @@ from stages.training.design import Problem
 from stages.training.familiarity import Familiarity
 from stages.training.folds import folds, hold_out, number_groups
 from stages.training.linear import fit_head
-from tests.conftest import ROOT, contents
+from tests.checkout import contents
+from tests.project import ROOT
 from tests.small_run import ONCE, encode, run, write_params
 from tests.tiny_network import tiny  # noqa: F401
 

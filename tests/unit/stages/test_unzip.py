@@ -20,8 +20,9 @@ from PIL import Image
 from stages.program.errors import InputError
 from stages.program.params import load_params
 from stages.unzip import main, unzip
-from tests.conftest import ROOT, draw, write_zip
 from tests.damage import examples
+from tests.drawn import draw, write_zip
+from tests.project import ROOT
 
 DATA = load_params(ROOT / "params.yaml").data
 

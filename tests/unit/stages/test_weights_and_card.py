@@ -19,7 +19,7 @@ from stages.model.families import FAMILIES
 from stages.model.families.family import Published
 from stages.program.errors import InputError
 from stages.program.params import Backbone
-from tests.conftest import ROOT
+from tests.project import ROOT
 from tests.server import Server, reply
 from tests.tiny_network import FAMILY, NAME, PREPROCESSING, tiny  # noqa: F401
 

@@ -16,7 +16,7 @@ from torch import nn
 from stages.files.card import Preprocessing
 from stages.model.families.pooling import MeanAndStd
 from stages.program.params import GradientDescent, LbfgsHead, load_params
-from tests.conftest import ROOT
+from tests.project import ROOT
 from tools.advise import batch_norm, costs, looking, probes, situation, suspects
 from tools.advise.__main__ import print_advice
 from tools.advise.probes import Probe

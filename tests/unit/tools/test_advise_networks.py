@@ -21,7 +21,8 @@ from stages.model import catalogue
 from stages.program.errors import InputError
 from stages.program.params import Params, load_params
 from stages.training import folds
-from tests.conftest import contents, index_images
+from tests.checkout import contents
+from tests.drawn import index_images
 from tests.small_run import write_params
 from tests.tiny_network import FAMILY, PREPROCESSING, tiny  # noqa: F401
 from tools.advise import networks, probes

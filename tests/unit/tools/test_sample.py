@@ -12,7 +12,7 @@ from zipfile import ZipFile
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT
+from tests.project import ROOT
 from tools.sample import drawing
 
 

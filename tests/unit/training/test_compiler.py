@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import ROOT, takes_long
+from tests.project import ROOT, takes_long
 from tests.small_run import ONCE, run
 
 CODE = f"""if True:

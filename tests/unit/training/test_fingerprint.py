@@ -15,7 +15,7 @@ from stages.files.stored_split import StoredSplit, write_list
 from stages.model.ranks import Ranks
 from stages.program.params import Params, load_params
 from stages.training.fingerprint import fingerprint
-from tests.conftest import ROOT
+from tests.project import ROOT
 
 CARD = Card("resnet18", {}, Preprocessing(256, 224, "bilinear", (0.5,), (0.5,)), "random")
 WEIGHTS, INPUTS = Path("data/weights/weights.safetensors"), Path("data/inputs/train/inputs.npy")

@@ -13,8 +13,8 @@ from sklearn.model_selection import train_test_split
 
 from stages.program.errors import InputError
 from stages.training import folds
-from tests.conftest import ROOT
 from tests.damage import examples
+from tests.project import ROOT
 
 
 @pytest.mark.parametrize("n_splits", [2, 3, 5])
