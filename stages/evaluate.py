@@ -41,10 +41,10 @@ def main() -> None:
         return
     result = metrics(split.labels, probabilities, card.classes, groups_of(split.read_groups()))
     write_json(Path("metrics/evaluate.json"), result)
-    write_predictions(PREDICTIONS, split.names, split.labels, probabilities, card.classes)
     with replacing(Path("metrics/plots"), durable=False) as folder:
         folder.mkdir()
         write_plots(folder, split.labels, probabilities, card.classes)
+    write_predictions(PREDICTIONS, split.names, split.labels, probabilities, card.classes)
     low, high = result["accuracy_low"], result["accuracy_high"]
     print(
         f"accuracy {result['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}) on {result['n']} test pictures"

@@ -98,14 +98,35 @@ def effective_size(right: NDArray[np.bool_], groups: NDArray[np.int64]) -> float
 
 @dataclass(frozen=True)
 class Curves:
-    """A class's rates at every threshold on its probability, from the highest to the lowest; (thresholds + 1,) each.
+    """What is right at every threshold on a class's probability, from the highest to the lowest.
 
-    At the first point, where nothing is predicted, precision is 1 by convention.
+    Attributes:
+        hits: int32 (thresholds + 1,), pictures of the class at or above it; at the first point there are none.
+        retrieved: int32, all pictures at or above it.
+
     """
 
-    false_positive_rate: NDArray[np.float64]
-    true_positive_rate: NDArray[np.float64]  # = recall
-    precision: NDArray[np.float64]
+    hits: NDArray[np.int32]
+    retrieved: NDArray[np.int32]
+
+    @property
+    def false_positive_rate(self) -> NDArray[np.float64]:
+        """Of the pictures of other classes, the share that is retrieved."""
+        rate: NDArray[np.float64] = (self.retrieved - self.hits) / max(int(self.retrieved[-1] - self.hits[-1]), 1)
+        return rate
+
+    @property
+    def true_positive_rate(self) -> NDArray[np.float64]:
+        """Recall: of the pictures of the class, the share that is retrieved."""
+        rate: NDArray[np.float64] = self.hits / max(int(self.hits[-1]), 1)
+        return rate
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """Of what is retrieved, the share that is of the class; where nothing is, 1 by convention."""
+        precision = self.hits / np.maximum(self.retrieved, 1)
+        precision[self.retrieved == 0] = 1
+        return precision
 
 
 def _area(curves: Curves) -> float:
@@ -116,15 +137,12 @@ def _area(curves: Curves) -> float:
 def at_thresholds(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> Curves:
     """Return the rates for pictures, (n,), that are `positive` or not, at every threshold on their `score`."""
     order = np.argsort(-score, kind="stable")
-    last = np.flatnonzero(np.diff(score[order], append=-np.inf))  # of pictures with the same score
-    hits = np.concatenate([[0], np.cumsum(positive[order])[last]])
-    retrieved = np.concatenate([[0], last + 1])
-    n_positive = int(positive.sum())
-    return Curves(
-        (retrieved - hits) / max(len(positive) - n_positive, 1),
-        hits / max(n_positive, 1),
-        np.where(retrieved, hits / np.maximum(retrieved, 1), 1.0),
-    )
+    score, positive = score[order], positive[order]
+    del order
+    last = np.flatnonzero(np.diff(score, append=-np.inf)).astype(np.int32)  # of pictures with the same score
+    hits = np.cumsum(positive, dtype=np.int32)[last]
+    none = np.zeros(1, np.int32)
+    return Curves(np.concatenate([none, hits]), np.concatenate([none, last + 1]))
 
 
 @dataclass(frozen=True)

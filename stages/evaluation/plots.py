@@ -41,6 +41,7 @@ def thinned(x: NDArray[np.float64], y: NDArray[np.float64], max_points: int) -> 
     """
     keep = np.arange(len(x))
     if len(x) > max_points:
-        distance = np.concatenate([[0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
+        distance = np.zeros(len(x))
+        np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)), out=distance[1:])
         keep = np.unique(np.searchsorted(distance, np.linspace(0, distance[-1], max_points)))
     return [(int(i), round(float(x[i]), 6), round(float(y[i]), 6)) for i in keep]
