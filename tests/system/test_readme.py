@@ -111,7 +111,7 @@ def test_the_commands_are_found() -> None:
         "make advise",
         "python -m tools.params",
         "dvc exp run --run-all",
-        "dvc exp pull origin",
+        "dvc exp push origin",
     ):
         assert any(one.startswith(command) for one in found), command
 
