@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import growth, memory
-from benchmarks.checkout import ROOT, Checkout
+from benchmarks.checkout import ROOT, STAGES, Checkout
 from stages.model.devices import has_bfloat16
 from stages.program.running import run
 from stages.program.threads import cores
@@ -35,7 +35,7 @@ GRID = [
     for values in ("weight_decay=0.001,0.004,0.02,0.05", "layers=all,avgpool")
     for word in ("--set-param", f"strategies.linear.{values}")
 ]
-STAGES = [f"stages.{name}" for name in ("download", "unzip", "weights", "features", "train", "evaluate")]
+TO_METRICS = [f"stages.{name}" for name in STAGES[: STAGES.index("evaluate") + 1]]
 LAUNCH = "torchrun --standalone --nproc-per-node=2"
 
 
@@ -175,7 +175,7 @@ class Bench:
         best, last = re.findall(r"best ([\d.]+), last ([\d.]+)", ours.printed)[0]
         self.accuracy["tutorial"] = f"{last}, best epoch {best}"
         ours.forget()
-        for stage in STAGES:  # as DVC runs them, without DVC
+        for stage in TO_METRICS:  # as DVC runs them, without DVC
             self.note(stage, ours.run(python, "-m", stage))
         ours.forget()
         self.note("cold", ours.run("dvc", "repro", "evaluate"))
@@ -301,7 +301,7 @@ class Bench:
             line("the bare decode", "decode", "pictures/s"),
             line("`import torch, torchvision`", "torch", "s"),
             line("`dvc repro` on an empty pipeline", "empty", "s", idle),
-            *(line(f"`{stage.removeprefix('stages.')}`, as a process, cold", stage, "s") for stage in STAGES),
+            *(line(f"`{stage.removeprefix('stages.')}`, as a process, cold", stage, "s") for stage in TO_METRICS),
             line("`features` on 2,000 pictures, one process", one, "s"),
             line("the same, two processes with a core each", two, "s", speed),
             line("8 heads queued, one after the other", "sweep", "s"),

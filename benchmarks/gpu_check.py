@@ -29,6 +29,7 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
+from benchmarks.checkout import STAGES
 from benchmarks.growth import repeat
 from stages.files.card import Card
 from stages.files.picture_split import PictureSplit
@@ -177,8 +178,7 @@ class Machine:
             (work / "stand-in/dvclive/__init__.py").touch()
             (work / "stand-in/dvclive/live.py").write_text(LIVE, encoding="utf-8")
         self.cpu = Place(work / "cpu", "cpu", "float32")
-        stages = ("download", "unzip", "weights", "features", "train", "evaluate")
-        self.cpu.run(*(f"stages.{name}" for name in stages))
+        self.cpu.run(*(f"stages.{name}" for name in STAGES[: STAGES.index("evaluate") + 1]))
         self.val = str(self.cpu.folder / "data/images/val")
 
     def check(self) -> None:
