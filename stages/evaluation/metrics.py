@@ -139,7 +139,7 @@ def at_thresholds(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> Cu
     order = np.argsort(-score, kind="stable")
     score, positive = score[order], positive[order]
     del order
-    last = np.flatnonzero(np.diff(score, append=-np.inf)).astype(np.int32)  # of pictures with the same score
+    last = np.flatnonzero(np.append(score[1:] != score[:-1], True)).astype(np.int32)  # of pictures with the same score
     hits = np.cumsum(positive, dtype=np.int32)[last]
     none = np.zeros(1, np.int32)
     return Curves(np.concatenate([none, hits]), np.concatenate([none, last + 1]))
@@ -157,6 +157,6 @@ class Bin:
 def reliability(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> list[Bin]:
     """Return the bins that hold pictures, of BINS equal ones over (0, 1]: Guo et al. 2017, arXiv:1706.04599, 2."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    bin_numbers = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    bin_numbers = np.clip(np.ceil(confidence * BINS), 1, BINS).astype(np.int8)
     masks = (bin_numbers == number for number in np.unique(bin_numbers))
     return [Bin(float(confidence[mask].mean()), float(right[mask].mean()), int(mask.sum())) for mask in masks]
