@@ -75,6 +75,15 @@ def encode(card: Card, precision: str, kind: str, index: int) -> tuple[list[Any]
         return finish(), traffic
 
 
+def test_memory_of_squares_is_pinned_for_the_gpu(card: Card) -> None:
+    with fake_gpu(1):
+        for encoder in (
+            encoding.pooled_encoder(params(), card, card.depths, AUGMENT, 0),
+            encoding.map_encoder(params(), card, LAYER, AUGMENT),
+        ):
+            assert getattr(encoder.pinned, "keywords", None) == {"device": torch.device("cuda", 1)}
+
+
 @pytest.mark.parametrize(
     ("index", "precision"),
     [
