@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import BinaryIO, cast
 
-PIECE = 1 << 16  # bytes of the file that are read at a time
+PIECE = 1 << 14  # bytes of the file that are read at a time: of each run while they are merged
 RUN = 1 << 14  # records that are sorted in memory; each run of them has an open file until they are merged
 
 Record = tuple[str, ...]
