@@ -4,7 +4,8 @@
 
 Each zip of pictures is split as the pipeline does it. What may decide between defaults is the cross-validated (or held
 out) accuracy and loss on the training pictures; the accuracy on the test pictures is reported beside it. Weights are
-those that RESNET18_WEIGHTS names, or torchvision's. Writes docs/battery.md.
+those that RESNET18_WEIGHTS names, or torchvision's. Writes docs/battery.md after each set. What one came to is kept in
+build/battery, and not run again with the same commit, weights and strategies: a battery that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
@@ -25,6 +26,7 @@ from benchmarks.__main__ import machine
 from benchmarks.checkout import ROOT, Checkout
 from stages.program import running
 
+KEPT = ROOT / "build/battery"
 TEXT = """\
 # The battery
 
@@ -98,21 +100,37 @@ def main() -> None:
     if not zips:
         raise SystemExit(f"battery: there is no zip in {arguments.sets}; name a folder of zips, a set each")
     results: dict[str, dict[str, Result]] = {}
-    weights = ""
+    text = ""
     with tempfile.TemporaryDirectory() as folder:
         for path in zips:
-            checkout = Checkout(Path(folder) / path.stem)
-            params: dict[str, object] = {"data.url": str(path), "data.sha256": None}
-            if "RESNET18_WEIGHTS" in os.environ:
-                params["backbone.weights"] = str(Path(os.environ["RESNET18_WEIGHTS"]).resolve())
-            checkout.set(params)
-            checkout.run("dvc", "repro", "unzip", "weights")
-            results[path.stem] = {name: run(checkout, name) for name in arguments.strategies}
-            card = json.loads((checkout.folder / "data/weights/card.json").read_text(encoding="utf-8"))
-            weights = f"{card['architecture']}, sha256 {card['sha256']}"
-    text = TEXT.format(machine=machine(), weights=weights, **tables(results))
-    (ROOT / "docs/battery.md").write_text(text, encoding="utf-8")
+            results[path.stem], weights = run_all(path, arguments.strategies, Path(folder))
+            text = TEXT.format(machine=machine(), weights=weights, **tables(results))
+            (ROOT / "docs/battery.md").write_text(text, encoding="utf-8")
     print(text)
+
+
+def run_all(path: Path, strategies: Sequence[str], folder: Path) -> tuple[dict[str, Result], str]:
+    """Return what strategies come to on a set, run in a folder or kept, and what the weights are."""
+    checkout = Checkout(folder / path.stem)
+    params: dict[str, object] = {"data.url": str(path), "data.sha256": None}
+    if "RESNET18_WEIGHTS" in os.environ:
+        params["backbone.weights"] = str(Path(os.environ["RESNET18_WEIGHTS"]).resolve())
+    checkout.set(params)
+    checkout.run("dvc", "repro", "unzip", "weights")
+    card = json.loads((checkout.folder / "data/weights/card.json").read_text(encoding="utf-8"))
+    weights = f"{card['architecture']}, sha256 {card['sha256']}"
+    checkout.run("git", "rev-parse", "HEAD")
+    counts = json.loads((checkout.folder / "metrics/data.json").read_text(encoding="utf-8"))
+    key = {"commit": checkout.printed.strip(), "weights": weights, "strategies": list(strategies), "pictures": counts}
+    file = KEPT / f"{path.stem}.json"
+    if file.exists() and (kept := json.loads(file.read_text(encoding="utf-8")))["key"] == key:
+        print(f"{path.stem}: as kept in {file}", flush=True)
+        return {name: Result(**result) for name, result in kept["results"].items()}, weights
+    results = {name: run(checkout, name) for name in strategies}
+    KEPT.mkdir(parents=True, exist_ok=True)
+    content = {"key": key, "results": {name: asdict(result) for name, result in results.items()}}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return results, weights
 
 
 def run(checkout: Checkout, strategy: str) -> Result:
