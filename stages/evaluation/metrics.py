@@ -47,12 +47,11 @@ def metrics(
     precision, recall = hits / np.maximum(guesses, 1), hits / np.maximum(counts, 1)
     f1 = 2 * hits / np.maximum(guesses + counts, 1)
     areas = [_area(at_thresholds(labels == number, probabilities[:, number])) for number in range(len(classes))]
-    true_probabilities = probabilities[np.arange(n), labels]
     return {
         "accuracy": right / n,
         "accuracy_low": low,
         "accuracy_high": high,
-        "loss": float(-np.log(np.maximum(true_probabilities, np.finfo(np.float64).eps)).mean()),
+        "loss": _cross_entropy(labels, probabilities),
         "calibration_error": sum(b.n / n * abs(b.accuracy - b.confidence) for b in reliability(labels, probabilities)),
         "macro_f1": float(f1.mean()),
         "roc_auc": float(np.mean(areas)),
@@ -68,6 +67,12 @@ def metrics(
             for number, name in enumerate(classes)
         },
     }
+
+
+def _cross_entropy(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+    true_probabilities = probabilities[np.arange(len(labels)), labels]
+    np.maximum(true_probabilities, np.finfo(np.float64).eps, out=true_probabilities)
+    return float(-np.log(true_probabilities, out=true_probabilities).mean())
 
 
 def wilson(share: float, n: float) -> tuple[float, float]:

@@ -39,9 +39,17 @@ def thinned(x: NDArray[np.float64], y: NDArray[np.float64], max_points: int) -> 
 
     Plots join the points in the order of their numbers.
     """
-    keep = np.arange(len(x))
+    keep = np.arange(min(len(x), max_points))
     if len(x) > max_points:
-        distance = np.zeros(len(x))
-        np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)), out=distance[1:])
+        distance = _steps(x)
+        distance += _steps(y)
+        np.cumsum(distance, out=distance)
         keep = np.unique(np.searchsorted(distance, np.linspace(0, distance[-1], max_points)))
     return [(int(i), round(float(x[i]), 6), round(float(y[i]), 6)) for i in keep]
+
+
+def _steps(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far each value is from the one before it; the first is from itself."""
+    steps = np.zeros(len(values))
+    np.subtract(values[1:], values[:-1], out=steps[1:])
+    return np.abs(steps, out=steps)
