@@ -29,7 +29,7 @@ class Names(Sequence[str]):
     """The lines of a file, each read when it is asked for.
 
     Raises:
-        InputError: the file is not there, or its last line does not end; on reading, a line is not UTF-8.
+        InputError: the file is not there, or its last line does not end; on reading, a line is no file's name in UTF-8.
 
     """
 
@@ -75,9 +75,12 @@ class Names(Sequence[str]):
 
     def _decoded(self, line: bytes) -> str:
         try:
-            return line.decode("utf-8")
+            name = line.decode("utf-8")
         except UnicodeDecodeError:
             raise damaged(self._path) from None
+        if "\0" in name:  # no file has such a name
+            raise damaged(self._path)
+        return name
 
     def find(self, name: str) -> int | None:
         """Return the position of a name in a sorted list, or None where it is not there."""

@@ -12,6 +12,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EISDIR, ENAMETOOLONG, ENOENT, ENOTDIR
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -35,6 +36,7 @@ from stages.files.window import Window
 from stages.program.errors import InputError
 
 INDEX, PLACES = "index", "places.npy"
+NO_FILE = {ENOENT, ENOTDIR, EISDIR, ENAMETOOLONG}  # what the system says where a name is no file's
 
 
 class PictureSplit:
@@ -105,7 +107,9 @@ class PictureSplit:
         path = self.folder / self.names[number]
         try:
             file = self._file(number, path)
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in NO_FILE:
+                raise
             raise self._another(path) from None
         with file:
             if digest_of(file) != as_bytes(self.contents[number]).hex():

@@ -159,6 +159,23 @@ def test_a_damaged_index(tmp_path: Path, name: str) -> None:
             _ = PictureSplit(tmp_path / "images/train").contents
 
 
+@pytest.mark.parametrize("shards", [False, True])
+def test_a_name_that_no_file_has(tmp_path: Path, shards: bool) -> None:
+    write(tmp_path, shards=shards)
+    index = tmp_path / "images/index/train/names.txt"
+    whole = index.read_bytes()
+    first, rest = whole.split(b"\n", 1)
+    folder = tmp_path / "images/train"
+    index.write_bytes(b"a\0" + first + b"\n" + rest)
+    with pytest.raises(InputError, match=r"names\.txt is damaged"), PictureSplit(folder).open(0):
+        pass
+    if not shards:  # in them a picture is found by its place
+        for name in (b"x" * 5000, first.split(b"/")[0], first + b"/more", b"nothing"):
+            index.write_bytes(name + b"\n" + rest)
+            with pytest.raises(InputError, match="is not the picture that"), PictureSplit(folder).open(0):
+                pass
+
+
 def test_a_file_that_was_changed(tmp_path: Path) -> None:
     split = write(tmp_path, shards=False)
     (split.folder / "ants/7.jpg").write_bytes(BYTES["ants/8.jpg"])
