@@ -13,6 +13,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.files.json_files import damaged
+
 SCATTERED = 128  # rows of a mapped file that are read before what came with them is given back
 Cells = NDArray[np.int64]  # numbers of cells: row * number of views + view
 
@@ -78,6 +80,22 @@ class ArrayReader:
             self._file.seek(self._offset + int(cells[first]) * self.nbytes)
             contents.append(self._file.read((end - first) * self.nbytes))
         return np.frombuffer(b"".join(contents), self._dtype).reshape(len(cells), *self._of_cell)
+
+
+def map_array(path: Path) -> NDArray[Any]:
+    """Return an array in a .npy file, memory-mapped.
+
+    Raises:
+        InputError: the file is damaged.
+
+    """
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r")
+    except OSError:
+        raise
+    except Exception:  # NumPy's reader is written for whole headers
+        raise damaged(path) from None
+    return array
 
 
 def _runs(cells: Cells) -> Iterator[tuple[int, int]]:

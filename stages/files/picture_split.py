@@ -21,6 +21,7 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.files.arrays import map_array
 from stages.files.hashing import digest_of
 from stages.files.json_files import damaged
 from stages.files.picture_list import (
@@ -62,10 +63,7 @@ class PictureSplit:
         # Of each picture in shards: the shard's number, the first byte and their number, int64 (pictures, 3).
         self._places: NDArray[np.int64] | None = None
         if places.exists():
-            try:
-                self._places = np.load(places, mmap_mode="r")
-            except (ValueError, EOFError):
-                raise damaged(places) from None
+            self._places = map_array(places)
             if self._places.shape != (len(self.names), 3) or self._places.dtype != np.int64:
                 raise damaged(self._index)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.files.arrays import release
+from stages.files.arrays import map_array, release
 from stages.files.hashing import sha256_of
 from stages.files.json_files import damaged, not_there_yet
 from stages.files.picture_list import (
@@ -39,7 +39,7 @@ class StoredSplit:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.labels: NDArray[np.int64] = np.load(folder / "labels.npy")
+        self.labels: NDArray[np.int64] = np.array(map_array(folder / "labels.npy"))
 
     def array(self, name: str) -> NDArray[Any]:
         """Return a stored array, (pictures, views, ...), memory-mapped; the first view is the plain one.
@@ -48,14 +48,13 @@ class StoredSplit:
         bfloat16 in the guise of uint16.
 
         Raises:
-            InputError: nothing of that name is stored.
+            InputError: nothing of that name is stored, or it is damaged.
 
         """
         path = self._folder / f"{name}.npy"
         if not path.exists():
             raise not_there_yet(path)
-        array: NDArray[Any] = np.load(path, mmap_mode="r")
-        return array
+        return map_array(path)
 
     @cached_property
     def names(self) -> Names:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stages.files.arrays import SCATTERED, gather
+from stages.files.arrays import SCATTERED, gather, map_array
+from stages.program.errors import InputError
 from tests.project import ROOT
 
 
@@ -50,3 +52,15 @@ def test_what_lies_beside_them_is_not_kept(tmp_path: Path) -> None:
     ]
     assert grown[0] < 24  # MiB, 4 of them the rows
     assert grown[1] > 48
+
+
+@pytest.mark.parametrize("damage", [lambda whole: b"", lambda whole: whole[:-1], lambda whole: whole[:9] + b"(" * 99])
+def test_a_damaged_file_gets_a_sentence(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    file = tmp_path / "x.npy"
+    np.save(file, np.arange(6).reshape(3, 2))
+    assert map_array(file).tolist() == [[0, 1], [2, 3], [4, 5]]
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(InputError, match=r"x\.npy is damaged; remove it, and `dvc repro` makes it again"):
+        map_array(file)
+    with pytest.raises(FileNotFoundError):
+        map_array(tmp_path / "y.npy")
