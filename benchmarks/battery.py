@@ -24,6 +24,7 @@ from scipy.stats import binomtest
 
 from benchmarks.__main__ import machine
 from benchmarks.checkout import ROOT, Checkout
+from stages.files.hashing import sha256_of
 from stages.program import running
 
 KEPT = ROOT / "build/battery"
@@ -120,8 +121,9 @@ def run_all(path: Path, strategies: Sequence[str], folder: Path) -> tuple[dict[s
     card = json.loads((checkout.folder / "data/weights/card.json").read_text(encoding="utf-8"))
     weights = f"{card['architecture']}, sha256 {card['sha256']}"
     checkout.run("git", "rev-parse", "HEAD")
-    counts = json.loads((checkout.folder / "metrics/data.json").read_text(encoding="utf-8"))
-    key = {"commit": checkout.printed.strip(), "weights": weights, "strategies": list(strategies), "pictures": counts}
+    key = {
+        "commit": checkout.printed.strip(), "weights": weights, "strategies": list(strategies), "zip": sha256_of(path)
+    }  # fmt: skip
     file = KEPT / f"{path.stem}.json"
     if file.exists() and (kept := json.loads(file.read_text(encoding="utf-8")))["key"] == key:
         print(f"{path.stem}: as kept in {file}", flush=True)

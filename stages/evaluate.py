@@ -21,7 +21,7 @@ from stages.model.ranks import Ranks, join_process_group
 from stages.program.launch import launched
 from stages.program.params import Params, load_params
 from stages.program.running import run
-from stages.training.folds import groups_of
+from stages.training.folds import groups_or_none
 from stages.training.linear_head import LinearHead, log_softmax
 
 MODEL = Path("data/model")
@@ -39,7 +39,7 @@ def main() -> None:
         probabilities = to_probabilities(logits, len(split.labels), len(card.classes))
     if ranks.rank:
         return
-    result = metrics(split.labels, probabilities, card.classes, groups_of(split.read_groups()))
+    result = metrics(split.labels, probabilities, card.classes, groups_or_none(split.read_group_keys()))
     write_json(Path("metrics/evaluate.json"), result)
     with replacing(Path("metrics/plots"), durable=False) as folder:
         folder.mkdir()

@@ -26,7 +26,7 @@ from stages.training.cross_validation import choose_emphasis, cross_validate
 from stages.training.curves import CURVES, live_curves, log_epoch, summary, write_weight_decays
 from stages.training.design import Problem
 from stages.training.familiarity import Familiarity, familiarity_of_head
-from stages.training.folds import groups_of
+from stages.training.folds import groups_or_none
 from stages.training.linear import calibrate, fit_head
 from stages.training.losses import cross_entropies
 
@@ -99,7 +99,7 @@ def train_head(params: Params, strategy: LbfgsHead, split: StoredSplit, card: Ca
     below = list(card.layers)[: 1 + list(card.layers).index(depths[-1])]
     card = replace(card, layers={name: card.layers[name] for name in (*below, "head")}, depths=depths)
     tables = [split.array(name) for name in depths]
-    groups = groups_of(split.read_groups())
+    groups = groups_or_none(split.read_group_keys())
     problem = Problem(tables, split.labels, strategy.loss, strategy.class_weight, strategy.standardise, groups=groups)
     emphases = strategy.depth_emphasis if len(tables) > 1 else [1.0]
     emphasis = choose_emphasis(problem, emphases, strategy.weight_decay, strategy.n_splits, params.seed)

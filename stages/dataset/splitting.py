@@ -20,11 +20,10 @@ def choose_val(
 ) -> NDArray[np.bool_]:
     """Choose the test pictures: a rounded share of each class, with at least one picture left on either side.
 
-    Where a class has three different pictures, or groups, two of them stay to train on, so that one can be held out.
-
     They are the ones with the lowest hashes of (seed, content): names and order do not matter, a picture that is added
     moves at most one other of its class, and copies of a picture land on the same side, as does a group (where they do
-    not fit, the share is missed by some).
+    not fit, the share is missed by some). Where a class has three different pictures, or groups, two stay to train on,
+    so that one can be held out, unless another class would have none to test on.
 
     Args:
         pictures: the class of each, and the sha256 of its content, or its group's key.
@@ -51,12 +50,12 @@ def choose_val(
     chosen = np.zeros(len(records), np.bool_)
     taken: Counter[str] = Counter()
     left = Counter(label for copies in _by_rank(records) for label in {label for _, label, _ in copies})  # groups
-    needed = {label: 2 if n > 2 else 1 for label, n in left.items()}
+    two_stay = {label: 2 if n > 2 else 1 for label, n in left.items()}
 
-    def take(copies: list[Record], limits: Mapping[str, int]) -> bool:
-        """Choose a picture, and its copies with it, if they fit into the limits of their classes."""
+    def take(copies: list[Record], limits: Mapping[str, int], stay: Mapping[str, int]) -> bool:
+        """Choose a picture, and its copies with it, if they fit into the limits of their classes, and enough stay."""
         n = Counter(label for _, label, _ in copies)
-        fits = all(taken[label] + more <= limits[label] and left[label] > needed[label] for label, more in n.items())
+        fits = all(taken[label] + more <= limits[label] and left[label] > stay[label] for label, more in n.items())
         if fits:
             chosen[[int(number) for *_, number in copies]] = True
             taken.update(n)
@@ -64,10 +63,12 @@ def choose_val(
         return fits
 
     for copies in _by_rank(records):
-        take(copies, quotas)
-    all_but_one = {label: n - 1 for label, n in sizes.items()}
+        take(copies, quotas, two_stay)
+    all_but_one, any_stay = {label: n - 1 for label, n in sizes.items()}, dict.fromkeys(sizes, 0)
     for label in sorted(sizes):
-        if not taken[label] and not any(take(copies, all_but_one) for copies in _fewest_first(records, label)):
+        if not taken[label] and not any(
+            take(copies, all_but_one, any_stay) for copies in _fewest_first(records, label)
+        ):
             raise InputError(
                 f"{sizes[label]} of the pictures of the class {label!r} can be used, and no two of them differ "
                 f"or are in different groups: one is needed to train on and another to test on; add some"

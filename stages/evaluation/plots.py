@@ -39,7 +39,7 @@ def thinned(x: NDArray[np.float64], y: NDArray[np.float64], max_points: int) -> 
 
     Plots join the points in the order of their numbers.
     """
-    keep = np.arange(min(len(x), max_points))
+    keep = np.arange(len(x))
     if len(x) > max_points:
         distance = _steps(x)
         distance += _steps(y)

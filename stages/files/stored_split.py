@@ -79,7 +79,7 @@ class StoredSplit:
             raise damaged(self._folder / CONTENTS)
         return contents
 
-    def read_groups(self) -> NDArray[np.uint64]:
+    def read_group_keys(self) -> NDArray[np.uint64]:
         """Return a key for each picture, (pictures,), the same for those that are kept together, and for copies.
 
         Raises:

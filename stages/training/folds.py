@@ -19,7 +19,7 @@ def number_groups(keys: NDArray[np.uint64]) -> Groups:
     return groups.astype(np.int64, copy=False)
 
 
-def groups_of(keys: NDArray[np.uint64]) -> Groups | None:
+def groups_or_none(keys: NDArray[np.uint64]) -> Groups | None:
     """Return the pictures' groups as `number_groups` does; None: each is alone."""
     ascending = np.sort(keys)
     return number_groups(keys) if (ascending[1:] == ascending[:-1]).any() else None

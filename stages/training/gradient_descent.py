@@ -32,7 +32,7 @@ from stages.training.batches import Batches, predict
 from stages.training.design import class_weights
 from stages.training.familiarity import MOST, Familiarity, fit_familiarity
 from stages.training.fitted_head import fit_start, fold, linear_of, normalised
-from stages.training.folds import Groups, groups_of, hold_out, sample
+from stages.training.folds import Groups, groups_or_none, hold_out, sample
 from stages.training.history import Epoch, History
 from stages.training.hyperrule import epochs_for, stalled, statistics_momentum, trial_epochs
 from stages.training.linear import calibrate
@@ -122,9 +122,10 @@ def train(
         state = step.state_dict()
         history.add(epoch, state["trained"])
         if ranks.rank == 0:
-            fitted = torch.from_numpy(training.fitted_losses)
-            kept = {"history": history.state_dict(), "learning_rate": learning_rate, "fitted_losses": fitted}
-            checkpoint.write({"step": state} | kept)
+            checkpoint.write({
+                "step": state, "history": history.state_dict(), "learning_rate": learning_rate,
+                "fitted_losses": torch.from_numpy(training.fitted_losses),
+            })  # fmt: skip
         return not stalled(history.trained_losses, strategy.patience)
 
     if not stalled(history.trained_losses, strategy.patience):
@@ -202,7 +203,7 @@ class Training:
         device = choose_device(params.device)
         network.to(device).to(memory_format=torch.channels_last)
         frozen, trained = cut_network(network, card, strategy.freeze, card.depths)
-        groups = groups_of(split.read_groups())
+        groups = groups_or_none(split.read_group_keys())
         train_indices, holdout_indices = hold_out(split.labels, strategy.holdout, params.seed, groups)
         n_batches = count_batches(len(train_indices), strategy.batch_size, ranks)
         if strategy.head == "fitted":

@@ -137,7 +137,7 @@ def groups_of(train: Pictures, chosen: Numbers, copies: Sequence[Suspect]) -> Gr
     """
     positions = [(one.picture, one.other) for one in copies if max(one.picture, one.other) < len(chosen)]
     pairs = chosen[np.array(positions, np.int64).reshape(-1, 2)]
-    return suspects.join_groups(number_groups(train.stored.read_groups()), pairs)
+    return suspects.join_groups(number_groups(train.stored.read_group_keys()), pairs)
 
 
 def rows_of_groups(
@@ -154,7 +154,7 @@ def rows_of_groups(
 
     """
     looked = list(zip(splits, looked_at, strict=True))
-    groups = number_groups(np.concatenate([split.stored.read_groups()[numbers] for split, numbers in looked]))
+    groups = number_groups(np.concatenate([split.stored.read_group_keys()[numbers] for split, numbers in looked]))
     contents = np.concatenate([split.stored.contents[numbers] for split, numbers in looked])
     found = [(one.picture, one.other) for one in copies if groups[one.picture] != groups[one.other]]
     pairs = np.array(found, np.int64).reshape(-1, 2)

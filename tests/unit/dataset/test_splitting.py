@@ -67,6 +67,14 @@ def test_two_groups_stay_to_train_on(small: int) -> None:
         assert of_a[30:].sum() == small - 1
 
 
+def test_another_class_that_would_have_none_to_test_on_comes_first() -> None:
+    """All that there is of a class is in groups with another one, of which two groups would else stay."""
+    pictures = [("a", "x"), ("b", "x"), ("a", "y"), ("b", "y"), *numbered("b", 1)]
+    for seed in range(20):
+        chosen = choose_val(pictures, 0.2, seed)
+        assert sorted(label for (label, _), is_val in zip(pictures, chosen, strict=True) if is_val)[:1] == ["a"]
+
+
 @pytest.mark.parametrize("pictures", [[("a", "x")], [("a", "x")] * 5])
 def test_nothing_to_choose_from(pictures: list[tuple[str, str]]) -> None:
     with pytest.raises(InputError, match=r"of the pictures of the class 'a' can be used, and no two of them differ"):

@@ -175,7 +175,7 @@ def test_groups_are_in_one_fold_and_on_one_side_of_the_hold_out(
     features.main()
     train.main()
     split = StoredSplit(Path("data/features/train"))
-    groups = number_groups(split.read_groups())
+    groups = number_groups(split.read_group_keys())
     _, held_out = hold_out(split.labels, 0.25, 0, groups)
     assert not np.array_equal(held_out, hold_out(split.labels, 0.25, 0)[1])
     logits, labels = of_whole_network(Card.read(Path("data/model")), "train")

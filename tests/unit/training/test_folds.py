@@ -83,14 +83,14 @@ def fold_of(labels: np.ndarray, n_splits: int, groups: np.ndarray) -> np.ndarray
 def test_without_copies_all_is_as_without_groups() -> None:
     labels = np.random.default_rng(3).integers(0, 3, 90)
     keys = np.arange(90, 0, -1).astype(np.uint64)
-    assert folds.groups_of(keys) is None
+    assert folds.groups_or_none(keys) is None
     groups = folds.number_groups(keys)
     for plain, grouped in zip(folds.folds(labels, 5, 0), folds.folds(labels, 5, 0, groups), strict=True):
         assert np.array_equal(plain, grouped)
     for plain, grouped in zip(folds.hold_out(labels, 0.3, 0), folds.hold_out(labels, 0.3, 0, groups), strict=True):
         assert np.array_equal(plain, grouped)
     keys[3] = keys[80]
-    copies = folds.groups_of(keys)
+    copies = folds.groups_or_none(keys)
     assert copies is not None
     assert np.flatnonzero(np.bincount(copies) > 1) == copies[3] == copies[80]
     assert np.array_equal(folds.one_of_folds(labels, 5, 0), folds.folds(labels, 5, 0)[0])
