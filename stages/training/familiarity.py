@@ -22,7 +22,7 @@ from stages.training.losses import Labels
 
 FILE = "familiarity.safetensors"  # in data/model
 THRESHOLD = 0.05  # a picture that is less familiar is taken for none of the classes
-MOST = 2048  # training pictures that the statistics are of
+MAX_PICTURES = 2048  # training pictures that the statistics are of
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,9 @@ class Familiarity:
     def __call__(self, features: Float, logits: Float) -> Double:
         """Return the share of held-out pictures that are no more familiar, float64 (n,), from 1 / (pictures + 1) to 1.
 
-        A conformal p-value (Bates et al. 2023, arXiv:2104.08279): of pictures like those trained on, at most a share of
-        THRESHOLD is below THRESHOLD, on average over the pictures that were drawn.
+        As a conformal p-value (Bates et al. 2023, arXiv:2104.08279): of pictures like those trained on, about a share
+        of THRESHOLD is below THRESHOLD. It is not exact: held-out pictures were measured by heads and statistics of
+        some of the pictures, and others are by those of all.
 
         Args:
             features: float32 (n, features), what the head takes.
@@ -109,7 +110,7 @@ def familiarity_of_head(problem: Problem, logits: Float, n_splits: int, seed: in
 
     """
     tables, labels = problem.tables, problem.labels
-    some = sample(labels, MOST, seed)
+    some = sample(labels, MAX_PICTURES, seed)
     features = np.concatenate([gather(table[:, 0], some) for table in tables], axis=1)
     splits = folds(labels, min(n_splits, int(np.bincount(labels).min())), seed, problem.groups)
     parts = [np.flatnonzero(np.isin(some, split)) for split in splits]

@@ -12,6 +12,7 @@ from stages.program.params import GradientDescent
 from stages.training.batches import Batches, predict
 from stages.training.cross_validation import cross_validate
 from stages.training.design import Problem
+from stages.training.folds import Groups
 from stages.training.linear import fit_head
 
 WEIGHT_DECAYS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of which cross-validation chooses
@@ -39,10 +40,24 @@ def normalised(trained: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(*trained[:-1], Float32(norm, linear)).eval()
 
 
-def fit_start(trained: nn.Sequential, batches: Batches, pictures: NDArray[np.int64], strategy: GradientDescent) -> None:
+def fit_start(
+    trained: nn.Sequential,
+    batches: Batches,
+    pictures: NDArray[np.int64],
+    strategy: GradientDescent,
+    groups: Groups | None = None,
+) -> None:
     """Fit a normalised head to what the layers below it give of `pictures` before any of them is trained.
 
     A random head's first gradients would distort pretrained layers: Kumar et al. 2022, arXiv:2202.10054.
+
+    Args:
+        trained: the layers, the normalised head on top.
+        batches: what the layers take.
+        pictures: positions of the training pictures to fit to.
+        strategy: the chosen block.
+        groups: int64 (pictures,), the same number for those that lie in one fold; None: there are none.
+
     """
     features = predict(trained[:-1], batches, pictures).cpu().numpy()
     labels = batches.split.labels[pictures]
@@ -50,7 +65,7 @@ def fit_start(trained: nn.Sequential, batches: Batches, pictures: NDArray[np.int
     mean, variance = features.mean(axis=0, dtype=np.float64), features.var(axis=0, dtype=np.float64)
     scale = np.sqrt(variance + norm.eps)
     table = ((features - mean) / scale).astype(np.float32)[:, np.newaxis]
-    problem = Problem([table], labels, strategy.loss, strategy.class_weight)
+    problem = Problem([table], labels, strategy.loss, strategy.class_weight, groups=groups)
     head, _ = fit_head(problem, choose_weight_decay(problem))
     state = {"running_mean": mean, "running_var": variance}
     norm.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()}, strict=False)

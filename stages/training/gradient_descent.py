@@ -30,7 +30,7 @@ from stages.training.batch_norm import adapt, batch_norms, training_mode
 from stages.training.batch_step import BatchStep, count_batches
 from stages.training.batches import Batches, predict
 from stages.training.design import class_weights
-from stages.training.familiarity import MOST, Familiarity, fit_familiarity
+from stages.training.familiarity import MAX_PICTURES, Familiarity, fit_familiarity
 from stages.training.fitted_head import fit_start, fold, linear_of, normalised
 from stages.training.folds import Groups, groups_or_none, hold_out, sample
 from stages.training.history import Epoch, History
@@ -43,7 +43,7 @@ from stages.training.standard_error import standard_error
 Report = Callable[[int, int, Epoch], None]
 
 
-class LossIsNoNumberError(InputError):
+class NonFiniteLossError(InputError):
     """The learning rate is too high."""
 
 
@@ -53,7 +53,8 @@ class Result:
 
     Attributes:
         chosen: on the hold-out: the epoch, and the learning rate where there were several.
-        holdout_loss: the mean cross-entropy of the hold-out's probabilities, whatever loss was trained with.
+        holdout_loss: the mean cross-entropy of the hold-out's probabilities, whatever loss was trained with; each
+            picture counts the same here.
         holdout_accuracy: top-1.
         familiarity: of pictures, to those that were trained on.
 
@@ -117,7 +118,7 @@ def train(
     for number, epoch in enumerate(history.epochs, start=history.first):
         report(number, training.epochs, epoch)
 
-    def keep(epoch: Epoch) -> bool:
+    def on_epoch_end(epoch: Epoch) -> bool:
         report(history.last + 1, training.epochs, epoch)
         state = step.state_dict()
         history.add(epoch, state["trained"])
@@ -129,13 +130,16 @@ def train(
         return not stalled(history.trained_losses, strategy.patience)
 
     if not stalled(history.trained_losses, strategy.patience):
-        training.run(step, training.epochs, keep, past=history.last)
+        training.run(step, training.epochs, on_epoch_end, past=history.last)
     training.trained.load_state_dict(history.best_weights)
     if history.lowest != history.best:
         lowest = history[history.lowest]
+        within = f"within a standard error of {lowest.standard_error:.4f}"
+        if math.isinf(lowest.standard_error):
+            within = "on a single group, which tells little of others"
         print(
             f"epoch {history.lowest}: hold-out loss {history[0].holdout_loss - lowest.holdout_loss:.4f} below the "
-            f"fitted head's, within a standard error of {lowest.standard_error:.4f}: the fitted head is kept"
+            f"fitted head's, {within}: the fitted head is kept"
         )
     chosen: dict[str, float] = {"epoch": history.best}
     if len(strategy.learning_rate) > 1:
@@ -154,14 +158,14 @@ def choose_learning_rate(training: Training) -> float:
     for learning_rate in candidates:
         found: list[Epoch] = []
 
-        def keep(epoch: Epoch, found: list[Epoch] = found) -> bool:
+        def on_epoch_end(epoch: Epoch, found: list[Epoch] = found) -> bool:
             found.append(epoch)
             return True
 
         try:
-            training.run(training.step(learning_rate), epochs, keep)
+            training.run(training.step(learning_rate), epochs, on_epoch_end)
             losses.append(found[-1].holdout_loss)
-        except LossIsNoNumberError:  # so this one is too high
+        except NonFiniteLossError:  # so this one is too high
             losses.append(math.inf)
         training.trained.load_state_dict(start)
         print(f"learning rate {learning_rate:g}: hold-out loss {losses[-1]:.4f} after {epochs} epochs", flush=True)
@@ -180,7 +184,7 @@ class Training:
     train_indices: NDArray[np.int64]
     holdout_indices: NDArray[np.int64]
     n_batches: int
-    holdout_groups: Groups | None = None
+    groups: Groups | None = None  # of all the training pictures
     fitted_losses: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # of what is held out, by epoch 0
     epochs: int = field(init=False)
 
@@ -220,7 +224,7 @@ class Training:
             train_indices,
             holdout_indices,
             n_batches,
-            None if groups is None else groups[holdout_indices],
+            groups,
         )
 
     def step(self, learning_rate: float) -> BatchStep:
@@ -235,7 +239,7 @@ class Training:
             adapt(self.trained[:-1], self.batches, self.train_indices)
         if self.strategy.head == "random":
             return History()
-        fit_start(self.trained, self.batches, self.train_indices, self.strategy)
+        self._fit_head(self.train_indices)
         logits = predict(self.trained, self.batches, self.train_indices)
         labels = self.batches.labels(self.train_indices)
         right = (logits.argmax(dim=1) == labels).float().mean()
@@ -245,11 +249,11 @@ class Training:
         history.add(fitted, {key: one.clone() for key, one in self.trained.state_dict().items()})
         return history
 
-    def run(self, step: BatchStep, epochs: int, keep: Callable[[Epoch], bool], past: int = 0) -> None:
-        """Train for `epochs`, of which `past` are over; end early when `keep`, called after each, says so.
+    def run(self, step: BatchStep, epochs: int, on_epoch_end: Callable[[Epoch], bool], past: int = 0) -> None:
+        """Train for `epochs`, of which `past` are over; end early when `on_epoch_end` returns False.
 
         Raises:
-            LossIsNoNumberError: the loss is none any more.
+            NonFiniteLossError: the loss is none any more.
 
         """
         rates = torch.optim.lr_scheduler.LambdaLR(
@@ -272,8 +276,8 @@ class Training:
                 means = ranks.all_gather(sums.cpu().numpy()[None]).sum(axis=0) / len(self.train_indices)
                 _, epoch = self._summarise(means, learning_rate)
                 if not all(map(math.isfinite, epoch.curves)):
-                    raise LossIsNoNumberError(f"the loss is no longer a number in epoch {number}; lower learning_rate")
-                if not keep(epoch):
+                    raise NonFiniteLossError(f"the loss is no longer a number in epoch {number}; lower learning_rate")
+                if not on_epoch_end(epoch):
                     return
 
     def finish(self, number: int) -> tuple[float, float, Familiarity]:
@@ -284,18 +288,25 @@ class Training:
         factor, losses, right = self._hold_out()
         familiarity = self._familiarity(factor)
         if number == 0:
-            fit_start(self.trained, self.batches, np.arange(len(self.batches.split.labels)), self.strategy)
+            self._fit_head(np.arange(len(self.batches.split.labels)))
         for tensor in linear_of(self.trained).parameters():
             tensor.data *= factor
         if self.strategy.head == "fitted":
             fold(self.trained)
         return float(losses.mean()), right, familiarity
 
+    def _fit_head(self, pictures: NDArray[np.int64]) -> None:
+        fit_start(self.trained, self.batches, pictures, self.strategy, self._groups_of(pictures))
+
+    def _groups_of(self, pictures: NDArray[np.int64]) -> Groups | None:
+        return None if self.groups is None else self.groups[pictures]
+
     def _familiarity(self, factor: float) -> Familiarity:
         """Return how familiar pictures are, by those trained on; what is usual for others, the hold-out says."""
         labels = self.batches.split.labels
         kept, held = (
-            indices[sample(labels[indices], MOST, self.seed)] for indices in (self.train_indices, self.holdout_indices)
+            indices[sample(labels[indices], MAX_PICTURES, self.seed)]
+            for indices in (self.train_indices, self.holdout_indices)
         )
         both = np.concatenate([kept, held])
         features = predict(self.trained[:-1], self.batches, both)
@@ -339,5 +350,5 @@ class Training:
             holdout_loss=float(weighted.mean()),
             holdout_accuracy=right,
             learning_rate=learning_rate,
-            standard_error=standard_error(fitted - weighted, self.holdout_groups),
+            standard_error=standard_error(fitted - weighted, self._groups_of(self.holdout_indices)),
         )

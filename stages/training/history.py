@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
@@ -16,9 +15,10 @@ Weights = dict[str, torch.Tensor]
 class Epoch:
     """What one epoch came to; `learning_rate` is that of its last step.
 
-    In training the loss is the strategy's, held out it is the cross-entropy of calibrated probabilities. Epoch 0 is a
-    fitted head before any step, with the learning rate 0; by how much another epoch's hold-out loss differs from that
-    one's has a standard error.
+    In training the loss is the strategy's, held out it is the cross-entropy of calibrated probabilities, with the
+    weights that the strategy gives the classes. Epoch 0 is a fitted head before any step, with the learning rate 0; by
+    how much another epoch's hold-out loss differs from that one's has a standard error, which is infinite where a
+    single group is held out: that does not tell how groups vary.
     """
 
     train_loss: float
@@ -57,11 +57,13 @@ class History:
     best_weights: Weights = field(default_factory=dict)
 
     def add(self, epoch: Epoch, weights: Weights) -> None:
-        """Add an epoch, and keep its weights if none before it was as good."""
+        """Add an epoch, and keep its weights if it is the first, or none before it was as good."""
         self.epochs.append(epoch)
-        better = math.inf if len(self.epochs) == 1 else self[self.best].holdout_loss - epoch.holdout_loss
-        if better > (epoch.standard_error if self.best == 0 else 0):
-            self.best, self.best_weights = self.last, weights
+        if len(self.epochs) > 1:
+            margin = epoch.standard_error if self.best == 0 else 0.0
+            if not self[self.best].holdout_loss - epoch.holdout_loss > margin:
+                return
+        self.best, self.best_weights = self.last, weights
 
     def __getitem__(self, number: int) -> Epoch:
         """Return what an epoch came to."""

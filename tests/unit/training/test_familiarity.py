@@ -80,7 +80,7 @@ def test_where_one_split_is_held_out_what_was_trained_on_is_the_measure() -> Non
 
 
 def test_of_many_pictures_some_are_asked_and_rare_classes_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(familiarity, "MOST", 50)
+    monkeypatch.setattr(familiarity, "MAX_PICTURES", 50)
     rows, labels = drawn(300, range(2), 6)
     labels[:3] = 2
     logits = np.random.default_rng(7).normal(size=(300, 3)).astype(np.float32)

@@ -42,8 +42,11 @@ def blobs(n: int = N) -> tuple[torch.Tensor, np.ndarray[Any, np.dtype[np.int64]]
     return torch.from_numpy(maps.astype(np.float32)), labels
 
 
-def batches() -> Batches:
+def batches(seed: int | None = None) -> Batches:
+    """The blobs as batches; with a seed, of labels that nothing tells."""
     maps, labels = blobs()
+    if seed is not None:
+        labels = np.random.default_rng(seed).permutation(labels)
 
     class Plain:
         device, precision, ranks = torch.device("cpu"), "float32", Ranks()
@@ -124,6 +127,15 @@ def test_the_head_is_that_of_classes_that_count_the_same() -> None:
     ]  # fmt: skip
     found = torch.softmax(predict(start, given, np.arange(N)), dim=1).numpy()
     assert min(np.abs(one - found).max() for one in fitted) < 0.01
+
+
+def test_what_is_kept_together_lies_in_one_fold() -> None:
+    """Labels that nothing tells are learned by heart where copies lie in several folds; else the head says nothing."""
+    given, copied = batches(seed=1), np.repeat(np.arange(24), 6)
+    apart, together = normalised(network()), normalised(network())
+    fit_start(apart, given, copied, STRATEGY)
+    fit_start(together, given, copied, STRATEGY, groups=copied)
+    assert linear_of(together).weight.norm() < linear_of(apart).weight.norm() / 2
 
 
 def test_a_class_of_one_picture_is_no_obstacle() -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from stages.model.ranks import Ranks
 from stages.program.params import Cosine
-from stages.training.gradient_descent import LossIsNoNumberError, Training, choose_learning_rate
+from stages.training.gradient_descent import NonFiniteLossError, Training, choose_learning_rate
 from stages.training.history import Epoch
 from tests.small_run import ONCE, run
 from tests.tiny_network import tiny  # noqa: F401
@@ -36,7 +36,7 @@ class Trials:
         torch.nn.init.constant_(self.trained.weight, step)
         loss = self.losses[step]
         if loss is None:
-            raise LossIsNoNumberError("too high")
+            raise NonFiniteLossError("too high")
         assert keep(Epoch(0, 0, loss + 1, 0, 0))
         assert keep(Epoch(0, 0, loss, 0, 0))
 

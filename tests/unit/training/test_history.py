@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 import torch
 
@@ -41,6 +43,8 @@ def test_the_epoch_of_the_lowest_holdout_loss_is_kept(first: int, losses: list[f
         (0, [(1.0, 0.0), (0.8, 0.1), (0.7, 0.5), (0.75, 0.1)], 2, 2),  # better than an epoch that is better
         (0, [(1.0, 0.0), (1.1, 0.0)], 0, 0),
         (1, [(1.0, 0.5), (0.9, 0.5)], 2, 2),  # of a random head there is nothing to compare with
+        (0, [(1.0, inf), (0.8, inf)], 0, 1),  # a single group is held out
+        (1, [(1.0, inf), (1.1, inf), (0.8, inf)], 3, 3),
     ],
 )
 def test_a_fitted_head_gives_way_to_what_is_better_by_more_than_a_standard_error(
