@@ -15,10 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
-from itertools import islice
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ from stages.program.extras import need_packages
 from stages.program.interrupts import hold_interrupts
 from stages.program.running import run
 from tools import model_card
+from tools.in_shards import open_picture
 from tools.predict import pictures_in
 from tools.resizing import PreparedPicture
 
@@ -108,7 +110,7 @@ def export(model: Path, target: Path, format_name: str, pictures: Path) -> tuple
     example = batch[:2].repeat(2, 1, 1, 1)[:2]
     tolerance, log_tolerance = TOLERANCE, LOG_TOLERANCE
     if format_name == PICTURES:
-        inputs = [decoding.upright(path, card.preprocessing) for path in sample(pictures)]
+        inputs = decoded(pictures, lambda file: decoding.upright(file, card.preprocessing))
         example = torch.zeros(card.preprocessing.crop + 2, card.preprocessing.crop + 1, 3, dtype=torch.uint8)
         whole = nn.Sequential(PreparedPicture(card.preprocessing), *whole, nn.Flatten(0)).eval()
         metadata["input"] = "an RGB picture, uint8 (height, width, 3), upright, of any size"
@@ -138,23 +140,32 @@ def differences(predicted: NDArray[np.float32], expected: NDArray[np.float32]) -
 
 def prepare_batch(pictures: Path, preprocessing: Preprocessing) -> torch.Tensor:
     """Return a few pictures of a folder, spread over all that are in it, as the network's input."""
-    squares = [decoding.square(path, preprocessing) for path in sample(pictures)]
+    squares = decoded(pictures, lambda file: decoding.square(file, preprocessing))
     return evaluation_view(torch.from_numpy(np.stack(squares)), preprocessing)
 
 
-def sample(pictures: Path) -> list[Path]:
-    """Return a few pictures of a folder that can be read, spread over all that are in it.
+def decoded(pictures: Path, decode: Callable[[BinaryIO], NDArray[np.uint8]]) -> list[NDArray[Any]]:
+    """Decode a few pictures of a folder, files or in shards, that can be read, spread over all that are in it.
 
     Raises:
         InputError: there are none.
 
     """
-    paths = [path for path in pictures_in(pictures) if path.is_file()] if pictures.is_dir() else []
-    spread = islice(paths, 0, None, max(1, len(paths) // CHECKED))
-    usable = [*islice((path for path in spread if decoding.problem(path) is None), CHECKED)]
-    if not usable:
+    # A file, or a name in a shard. os.path takes names of any length.
+    paths = [path for path in pictures_in(pictures) if os.path.isfile(path) or not os.path.exists(path)]  # noqa: PTH110, PTH113
+    found: list[NDArray[Any]] = []
+    for path in paths[:: max(1, len(paths) // CHECKED)]:
+        with suppress(OSError):
+            with open_picture(path) as file:
+                usable = decoding.problem(file) is None
+            if usable:
+                with open_picture(path) as file:
+                    found.append(decode(file))
+        if len(found) == CHECKED:
+            break
+    if not found:
         raise InputError(f"there are no pictures in {pictures} to check the file on; name a folder with --pictures")
-    return usable
+    return found
 
 
 def probabilities(network: nn.Module, card: Card) -> nn.Sequential:

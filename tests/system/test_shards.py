@@ -23,6 +23,7 @@ def test_the_pipeline_in_shards(copied: Checkout) -> None:
     predicted = copied.tool("predict", "data/images/val", "--format", "csv")
     one = next((copied.folder / "data/images/val").rglob("*.jpg")).relative_to(copied.folder)
     alone = copied.tool("predict", str(one))
+    exported = copied.tool("export", "--format", "safetensors")
     copied.set(data__shard_above=0)
     printed = copied.dvc("repro")
     assert printed.count("; 0 computed") == 2
@@ -33,6 +34,7 @@ def test_the_pipeline_in_shards(copied: Checkout) -> None:
     for argument in ("data/images/val", "data/images/val/*/*.jpg"):
         assert copied.tool("predict", argument, "--format", "csv") == predicted
     assert copied.tool("predict", str(one)) == alone
+    assert copied.tool("export", "--format", "safetensors") == exported
     assert "there is no such file" in copied.tool("predict", "data/images/val/dots/none.jpg", fails=True)
 
 
