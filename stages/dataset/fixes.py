@@ -40,9 +40,20 @@ class Fixes:
         """Return what a picture's class is to be, DROP, or None where nothing is said of it.
 
         The picture is named as for `PictureTable.find`.
+
+        Raises:
+            InputError: several rows name it, each in its own way, and say different things.
+
         """
         found = self._table.find(path, split, label, name, sha256)
-        return self._classes[found[0]] if found else None
+        said = {self._classes[one]: one for one in found}
+        if len(said) > 1:
+            (first, one), (second, other), *_ = said.items()
+            raise InputError(
+                f"data.fixes: {self._table.path} gives one picture two classes: {first!r} as {one!r}, and {second!r} "
+                f"as {other!r}"
+            )
+        return next(iter(said), None)
 
     def check(self, classes: Collection[str]) -> None:
         """Check that there is every class that is named.

@@ -123,6 +123,15 @@ def test_a_mistake_in_the_table_gets_a_sentence(
     assert not (tmp_path / "images").exists()
 
 
+def test_two_names_of_one_picture_do_not_say_different_things(tmp_path: Path, pictures: Path) -> None:
+    digest = sha256(content(0, 1)).hexdigest()
+    contradicted, twice = (f"picture,class\n{digest},{said}\nset/train/dots/1.png,drop\n" for said in ("lines", "drop"))
+    with pytest.raises(InputError, match=f"one picture two classes: 'lines' as '{digest}', and 'drop' as 'set/train/"):
+        unzip(pictures, tmp_path / "images", with_fixes(tmp_path, contradicted))
+    unzip(pictures, tmp_path / "images", with_fixes(tmp_path, twice))
+    assert "dots/1.png" not in names(tmp_path / "images")["train"]
+
+
 def test_no_table(tmp_path: Path, pictures: Path) -> None:
     for path, sentence in ((tmp_path / "none.csv", "there is no file"), (tmp_path, "is a folder")):
         with pytest.raises(InputError, match=sentence):
