@@ -27,14 +27,22 @@ MOMENTUM = 0.9  # where the strategy does not say
 def count_batches(n: int, batch_size: int, ranks: Ranks) -> int:
     """Return how many batches an epoch has; they differ in size by one picture at most.
 
+    A rank gets two pictures of a batch at least, as batch norm cannot normalise one: where it would not, there are
+    fewer batches, and larger ones than asked for.
+
     Raises:
-        InputError: a rank would get a single picture of a batch, which batch norm cannot normalise.
+        InputError: the batches are too small for that, or the pictures too few.
 
     """
-    n_batches = math.ceil(n / batch_size)
-    if n // n_batches < 2 * ranks.size:
-        raise InputError(f"batch_size is {batch_size}, too few for {ranks.size} processes; raise it")
-    return n_batches
+    least = 2 * ranks.size
+    if batch_size < least:
+        raise InputError(
+            f"batch_size is {batch_size}, and batch norm needs 2 pictures of a batch in each process; make it {least} "
+            "or more"
+        )
+    if n < least:
+        raise InputError(f"{n} pictures to train on are too few for {ranks.size} processes, each of which needs 2")
+    return min(math.ceil(n / batch_size), n // least)
 
 
 class BatchStep:

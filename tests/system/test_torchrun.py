@@ -121,8 +121,10 @@ def test_every_layer_and_a_killed_process_ends_the_job_with_a_sentence(pixels: C
         two = copied.json("metrics/train/metrics.json")["holdout"]["loss"]
         assert two == pytest.approx(one["holdout"]["loss"], abs=0.25), "each process normalises its own half of a batch"
         copied.set(strategies__finetune__batch_size=3)
-        assert "batch_size is 3, too few for 2 processes" in copied.stage("train", fails=True)
-    with pytest.raises(InputError, match="batch_size is 3, too few for 2 processes"):
+        assert "batch_size is 3, and batch norm needs 2 pictures of a batch in each process" in copied.stage(
+            "train", fails=True
+        )
+    with pytest.raises(InputError, match="batch_size is 3, and batch norm needs 2 pictures of a batch in each process"):
         count_batches(20, 3, Ranks(size=2))
 
 

@@ -157,14 +157,21 @@ def test_a_checkpoint_has_all_that_the_next_step_depends_on() -> None:
 
 def test_batches_differ_in_size_by_one_picture_at_most_and_every_rank_has_two() -> None:
     for n in range(2, 60):
-        for batch_size in range(2, 20):
+        for batch_size in range(1, 20):
             for size in (1, 2, 3):
                 ranks = cast("Ranks", SimpleNamespace(size=size))
-                fewest = -(-n // batch_size)
-                sizes = [len(part) for part in np.array_split(np.arange(n), fewest)]
-                if min(sizes) // size < 2:
-                    with pytest.raises(InputError, match=f"batch_size is {batch_size}, too few for {size} processes"):
+                if batch_size < 2 * size or n < 2 * size:
+                    sentence = f"batch_size is {batch_size}, and batch norm needs 2 pictures of a batch in each process"
+                    if batch_size >= 2 * size:
+                        sentence = f"{n} pictures to train on are too few for {size} processes"
+                    with pytest.raises(InputError, match=sentence):
                         count_batches(n, batch_size, ranks)
-                else:
-                    assert count_batches(n, batch_size, ranks) == fewest
-                    assert max(sizes) <= batch_size
+                    continue
+                n_batches = count_batches(n, batch_size, ranks)
+                sizes = [len(part) for part in np.array_split(np.arange(n), n_batches)]
+                assert min(sizes) // size >= 2
+                one_more = [len(part) for part in np.array_split(np.arange(n), n_batches + 1)]
+                assert max(sizes) <= batch_size or min(one_more) // size < 2, "larger only where it has to be"
+                if n_batches > 1:
+                    one_less = [len(part) for part in np.array_split(np.arange(n), n_batches - 1)]
+                    assert max(one_less) > batch_size, "and as few as can be"
