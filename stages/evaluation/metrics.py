@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 BINS = 15  # of the expected calibration error
+PIECE = 1 << 14  # points of a curve whose rates are in memory at a time
 Z = 1.959963984540054  # the standard normal's 97.5th percentile
 
 
@@ -35,6 +36,7 @@ def metrics(
         F1 and n of each class.
 
     """
+    areas = [_area(at_thresholds(labels == number, probabilities[:, number])) for number in range(len(classes))]
     predicted = probabilities.argmax(axis=1)
     right, n = int((predicted == labels).sum()), len(labels)
     n_groups = n if groups is None else len(np.unique(groups))
@@ -46,7 +48,6 @@ def metrics(
     guesses = np.bincount(predicted, minlength=len(classes))
     precision, recall = hits / np.maximum(guesses, 1), hits / np.maximum(counts, 1)
     f1 = 2 * hits / np.maximum(guesses + counts, 1)
-    areas = [_area(at_thresholds(labels == number, probabilities[:, number])) for number in range(len(classes))]
     return {
         "accuracy": right / n,
         "accuracy_low": low,
@@ -108,22 +109,39 @@ class Curves:
     Attributes:
         hits: int32 (thresholds + 1,), pictures of the class at or above it; at the first point there are none.
         retrieved: int32, all pictures at or above it.
+        n_positive: pictures of the class.
+        n: all pictures.
 
     """
 
     hits: NDArray[np.int32]
     retrieved: NDArray[np.int32]
+    n_positive: int
+    n: int
+
+    def __len__(self) -> int:
+        """Return the number of points."""
+        return len(self.hits)
+
+    def __getitem__(self, points: slice | NDArray[np.int64]) -> Curves:
+        """Return some of the points."""
+        return replace(self, hits=self.hits[points], retrieved=self.retrieved[points])
+
+    def pieces(self) -> Iterator[Curves]:
+        """Yield the points up to PIECE at a time, each piece from the last point of the one before it on."""
+        for first in range(0, len(self), PIECE):
+            yield self[max(0, first - 1) : first + PIECE]
 
     @property
     def false_positive_rate(self) -> NDArray[np.float64]:
         """Of the pictures of other classes, the share that is retrieved."""
-        rate: NDArray[np.float64] = (self.retrieved - self.hits) / max(int(self.retrieved[-1] - self.hits[-1]), 1)
+        rate: NDArray[np.float64] = (self.retrieved - self.hits) / max(self.n - self.n_positive, 1)
         return rate
 
     @property
     def true_positive_rate(self) -> NDArray[np.float64]:
         """Recall: of the pictures of the class, the share that is retrieved."""
-        rate: NDArray[np.float64] = self.hits / max(int(self.hits[-1]), 1)
+        rate: NDArray[np.float64] = self.hits / max(self.n_positive, 1)
         return rate
 
     @property
@@ -136,18 +154,19 @@ class Curves:
 
 def _area(curves: Curves) -> float:
     """Return the area under the ROC curve; of many classes, no more than one has its curves in memory."""
-    return float(np.trapezoid(curves.true_positive_rate, curves.false_positive_rate))
+    return sum(float(np.trapezoid(one.true_positive_rate, one.false_positive_rate)) for one in curves.pieces())
 
 
 def at_thresholds(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> Curves:
     """Return the rates for pictures, (n,), that are `positive` or not, at every threshold on their `score`."""
-    order = np.argsort(-score, kind="stable")
+    order = np.argsort(score)[::-1]
     score, positive = score[order], positive[order]
-    del order
-    last = np.flatnonzero(np.append(score[1:] != score[:-1], True)).astype(np.int32)  # of pictures with the same score
-    hits = np.cumsum(positive, dtype=np.int32)[last]
-    none = np.zeros(1, np.int32)
-    return Curves(np.concatenate([none, hits]), np.concatenate([none, last + 1]))
+    del order  # of many pictures these arrays are most of what is in memory
+    is_last = np.append(score[1:] != score[:-1], True)  # of the pictures with the same score
+    del score
+    retrieved = np.concatenate([[0], np.flatnonzero(is_last) + 1]).astype(np.int32)
+    hits = np.concatenate([np.zeros(1, np.int32), np.cumsum(positive, dtype=np.int32)])[retrieved]
+    return Curves(hits, retrieved, int(positive.sum()), len(positive))
 
 
 @dataclass(frozen=True)
@@ -162,6 +181,8 @@ class Bin:
 def reliability(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> list[Bin]:
     """Return the bins that hold pictures, of BINS equal ones over (0, 1]: Guo et al. 2017, arXiv:1706.04599, 2."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    bin_numbers = np.clip(np.ceil(confidence * BINS), 1, BINS).astype(np.int8)
+    scaled = confidence * BINS
+    np.clip(np.ceil(scaled, out=scaled), 1, BINS, out=scaled)
+    bin_numbers = scaled.astype(np.int8)
     masks = (bin_numbers == number for number in np.unique(bin_numbers))
     return [Bin(float(confidence[mask].mean()), float(right[mask].mean()), int(mask.sum())) for mask in masks]

@@ -23,7 +23,9 @@ def test_the_calibration_error_is_what_the_paper_defines() -> None:
 
 
 @pytest.mark.parametrize("decimals", [1, 6])  # with one decimal, most probabilities occur several times
-def test_metrics_are_scikit_learns(decimals: int) -> None:
+@pytest.mark.parametrize("piece", [5, ours.PIECE])
+def test_metrics_are_scikit_learns(decimals: int, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ours, "PIECE", piece)
     random = np.random.default_rng(decimals)
     probabilities = random.dirichlet(np.ones(4), size=300).round(decimals)
     probabilities /= probabilities.sum(axis=1, keepdims=True)

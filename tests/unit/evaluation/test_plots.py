@@ -10,20 +10,20 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics
 
+from stages.evaluation import metrics as metrics_of_predictions
 from stages.evaluation import plots
 from stages.evaluation.metrics import at_thresholds
 from stages.evaluation.plots import thinned, write_plots
 
 
-def test_a_curve_of_few_points_is_still_the_curve() -> None:
+@pytest.mark.parametrize("piece", [7, 1 << 14])
+def test_a_curve_of_few_points_is_still_the_curve(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_of_predictions, "PIECE", piece)
     random = np.random.default_rng(0)
     positive = random.uniform(size=10_000) < 0.005  # as one class of 200
     curves = at_thresholds(positive, random.normal(size=10_000) + 3 * positive)
-    for x, y in (
-        (curves.false_positive_rate, curves.true_positive_rate),
-        (curves.true_positive_rate, curves.precision),
-    ):
-        points = thinned(x, y, 100)
+    for rates in (plots.roc, plots.recall_precision):
+        points, (x, y) = thinned(curves, rates, 100), rates(curves)
         assert len(points) <= 100
         assert [number for number, _, _ in points] == sorted({number for number, _, _ in points})
         assert (points[0][0], points[-1][0]) == (0, np.flatnonzero((x == x[-1]) & (y == y[-1]))[0])
