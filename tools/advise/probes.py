@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,10 +65,11 @@ class Probe:
         return float(np.sqrt(share * (1 - share) / n))
 
     @property
-    def scores(self) -> dict[str, float]:
-        """What it came to, by name."""
+    def scores(self) -> dict[str, float | None]:
+        """What it came to, by name; an error that pictures of a single group do not tell is None."""
         names = ("accuracy", "accuracy_error", "loss", "loss_error")
-        return {name: getattr(self, name) for name in names}
+        found: dict[str, float] = {name: getattr(self, name) for name in names}
+        return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
     def worse_than(self, other: Probe) -> tuple[float, float]:
         """Return how much higher the loss is than another's on the same pictures, and the standard error of that."""

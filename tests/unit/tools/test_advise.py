@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -18,7 +19,7 @@ from stages.model.families.pooling import MeanAndStd
 from stages.program.params import GradientDescent, LbfgsHead, load_params
 from tests.project import ROOT
 from tools.advise import batch_norm, costs, looking, probes, situation, suspects
-from tools.advise.__main__ import print_advice
+from tools.advise.__main__ import print_advice, shown
 from tools.advise.probes import Probe
 from tools.advise.situation import Candidate
 
@@ -52,6 +53,14 @@ def test_a_probe_says_what_a_head_is_worth_and_how_sure_that_is() -> None:
     perfect = probes.probe("perfect", [table], labels, 0)
     assert perfect.accuracy == 1
     assert 0 < perfect.accuracy_error < 0.01
+
+
+def test_what_a_single_group_does_not_tell_is_unknown() -> None:
+    table, labels = clusters(40, 2, 5, apart=1.0)
+    scores = probes.probe("alone", [table], labels, 0, groups=np.zeros(40, np.int64)).scores
+    assert scores["loss_error"] is None
+    json.dumps(scores, allow_nan=False)  # JSON has no infinity
+    assert shown(scores, "loss").endswith("± unknown")
 
 
 def test_copies_are_not_scored_by_heads_that_saw_them() -> None:
@@ -140,7 +149,7 @@ def test_flipped_labels_are_the_first_suspects() -> None:
 
 
 def test_nearest_is_what_comparing_all_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suspects, "ROWS", 7)
+    monkeypatch.setattr(suspects, "CHUNK", 7)
     rows = np.random.default_rng(6).normal(size=(50, 5)).astype(np.float32)
     positions, cosines = suspects.nearest(rows, 4)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -199,18 +208,18 @@ def test_outliers_are_far_from_their_neighbours() -> None:
 def test_what_a_strategy_takes() -> None:
     strategies = load_params(ROOT / "params.yaml").strategies
     speeds = costs.Speeds(0.01, {"pixels": 0.01, "layer3": 0.004, "avgpool": 0.0})
-    assert costs.cost(strategies["linear"], 400, speeds, head=3.0) == 3.0
     finetune = strategies["finetune"]
-    once = replace_epochs(finetune, 1)
+    once = with_epochs(finetune, 1)
     assert costs.cost(once, 400, speeds, head=3.0) == pytest.approx(400 * 0.03 + 3)
-    partial = replace_epochs(strategies["partial"], 2)
+    partial = with_epochs(strategies["partial"], 2)
     stored = 4 * 400 * 0.01  # four views
     assert costs.cost(partial, 400, speeds, head=3.0) == pytest.approx(stored + 2 * 400 * 0.012 + 3)
-    tutorial = replace_epochs(strategies["tutorial"], 10)  # the whole network in every epoch, and no fitted head
+    tutorial = with_epochs(strategies["tutorial"], 10)  # the whole network in every epoch, and no fitted head
     assert costs.cost(tutorial, 400, speeds, head=3.0) == pytest.approx(10 * 400 * 0.01)
 
 
-def replace_epochs(strategy: LbfgsHead | GradientDescent, epochs: int) -> LbfgsHead | GradientDescent:
+def with_epochs(strategy: LbfgsHead | GradientDescent, epochs: int) -> GradientDescent:
+    assert isinstance(strategy, GradientDescent)
     return strategy.model_copy(update={"epochs": epochs, "learning_rate": [0.001]})
 
 
