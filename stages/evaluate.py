@@ -16,7 +16,7 @@ from stages.files.card import Card
 from stages.files.json_files import write_json
 from stages.files.picture_split import PictureSplit
 from stages.files.predictions import PREDICTIONS, write_predictions
-from stages.files.stored_split import ROWS, StoredSplit
+from stages.files.stored_split import CHUNK, StoredSplit
 from stages.model.ranks import Ranks, join_process_group
 from stages.program.launch import launched
 from stages.program.params import Params, load_params
@@ -78,7 +78,7 @@ def to_probabilities(logits: Iterable[NDArray[np.float32]], n: int, n_classes: i
     probabilities = np.empty((n, n_classes))
     first = 0
     for piece in logits:
-        for rows in np.array_split(piece, len(piece) // ROWS + 1):
+        for rows in np.array_split(piece, len(piece) // CHUNK + 1):
             probabilities[first : first + len(rows)] = np.exp(log_softmax(rows.astype(np.float64)))
             first += len(rows)
     return probabilities

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.evaluation.contact_sheet import Tile, print_sheet
+from stages.evaluation.contact_sheet import SHOWN, Tile, print_sheet
 from stages.evaluation.grad_cam import explained_layer, grad_cam, pixels, tinted
 from stages.files.card import Card, Preprocessing
 from stages.files.picture_split import PictureSplit
@@ -26,7 +26,6 @@ from stages.program.params import Augment, load_params
 from stages.program.running import run
 
 SAMPLES, VIEWS = 6, 4  # training pictures on the first sheet, and views of each
-SHOWN = 12  # test pictures on each of the others
 
 
 def main() -> None:

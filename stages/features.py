@@ -10,7 +10,7 @@ import numpy as np
 
 from stages.files.card import Card
 from stages.files.picture_split import PictureSplit
-from stages.files.rows import ROWS, RowStore
+from stages.files.rows import ROWS_FOLDER, RowStore
 from stages.model.encoding import pooled_encoder
 from stages.model.ranks import join_process_group
 from stages.model.storing import Split, row_key, store
@@ -19,7 +19,7 @@ from stages.program.launch import launched
 from stages.program.params import load_params
 from stages.program.running import run
 
-KEPT = 3  # runs whose rows are kept: those of a picture, or of weights, that come back
+KEPT_RUNS = 3  # runs whose rows are kept: those of a picture, or of weights, that come back
 
 
 def main() -> None:
@@ -47,7 +47,9 @@ def main() -> None:
             splits,
             layers,
             target,
-            RowStore(ROWS / "features", KEPT, [ROWS / "advice"]),  # where networks were compared before one was taken
+            RowStore(
+                ROWS_FOLDER / "features", KEPT_RUNS, [ROWS_FOLDER / "advice"]
+            ),  # where networks were compared before one was taken
             key=partial(row_key, params, card, layers, views, seed),
             encoder=partial(pooled_encoder, params, card, layers, views, seed),
             card=card,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from stages.files.atomic import replacing
-from stages.files.card import Card
+from stages.files.card import WEIGHTS, Card
 from stages.files.checkpoint import CHECKPOINT, Checkpoint
 from stages.files.json_files import write_json
 from stages.files.stored_split import StoredSplit
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from dvclive.live import Live
 
     from stages.training.history import Epoch
-
-WEIGHTS = Path("data/weights/weights.safetensors")
 
 
 @dataclass(frozen=True)
@@ -138,6 +136,7 @@ def train_layers(
 
     split = stored_inputs(params, strategy, features, card, ranks)
     card = replace(card, init=strategy.init, cut=stored_layer(strategy), depths=head_depths(card, strategy))
+    # What training draws does not depend on what `init` drew.
     torch.manual_seed(params.seed)
     if strategy.init == "pretrained":
         network = restore(card, len(card.classes), WEIGHTS)

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from stages.evaluation.contact_sheet import SHOWN
 from stages.files.atomic import replacing
 from stages.files.json_files import read_json
 from stages.files.listing import files_below
@@ -29,7 +30,7 @@ from tools.model_card import cell, flatten
 from tools.settings import for_hydra, quote
 from tools.up_to_date import check_up_to_date, dvc, output
 
-ROWS = 2000  # at most, of the table of predictions
+MAX_ROWS = 2000  # at most, of the table of predictions
 FEW = 25  # classes, up to which each has its cells and its curves in the plots
 CURVES = 10  # classes with curves where there are more
 TABLE, COMMENT_TABLE = 200, 50  # classes at most in the tables of the page and of the comment
@@ -112,7 +113,7 @@ def collect_content(against: str) -> dict[str, Any]:
         "confused": confused(rows, PAIRS) if len(classes) > FEW else [],
         "sheets": sheets(rows),
         "advice": advice(),
-        "rows": rows[:ROWS],
+        "rows": rows[:MAX_ROWS],
         "n_rows": len(rows),
         "misclassified": [row for row in rows if not row.right],
         "against": against,
@@ -163,7 +164,7 @@ def predictions() -> list[Prediction]:
 def sheets(rows: Sequence[Prediction]) -> list[Picture]:
     """Return the sheets of the stage `explain`."""
     n_misclassified = sum(not row.right for row in rows)
-    tiles = {"mistakes": rows[:n_misclassified][:12], "doubts": rows[n_misclassified:][:12]}
+    tiles = {"mistakes": rows[:n_misclassified][:SHOWN], "doubts": rows[n_misclassified:][:SHOWN]}
     pictures = []
     for name, words in SHEETS.items():
         captions = "; ".join(
@@ -202,7 +203,7 @@ def read_advice() -> dict[str, Any]:
         table = csv.DictReader(file)
         if tuple(table.fieldnames or ()) != HEADER:
             raise InputError(f"{SUSPECTS} is damaged")
-        rows = [*islice(table, ROWS)]
+        rows = [*islice(table, MAX_ROWS)]
     drawn = [draw_advice(plot) for plot in (advice_plots.depths(content), advice_plots.learning_curve(content))]
     uri = data_uri("image/jpeg", (FOLDER / "suspects.jpg").read_bytes())
     words = f"Pictures to look at; {SUSPECTS} names them and says why"
@@ -314,8 +315,8 @@ def csv_cell(text: str) -> str:
 
 
 def number(value: object) -> str:
-    """Return a float with four decimals, and any other value as text."""
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    """Return a float with four decimals, None as unknown, and any other value as text."""
+    return f"{value:.4f}" if isinstance(value, float) else "unknown" if value is None else str(value)
 
 
 if __name__ == "__main__":

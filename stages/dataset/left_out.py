@@ -35,7 +35,7 @@ class LeftOut:
         return len(self._records)
 
     def add(self, number: int, path: PurePosixPath, reason: str) -> None:
-        """Add a file, the how many-th of the archive it is, and why it is left out."""
+        """Add a file, its position in the archive, and why it is left out."""
         self._records.add("\1".join(path.parts), json.dumps(reason))  # so that a folder's files follow each other
         if picture_like(path) and not reason.startswith(CHOSEN):
             self._n_missed += 1

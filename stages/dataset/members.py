@@ -18,7 +18,7 @@ Container = ZipReader | TarReader
 class Member:
     """A file of the archive, under a name that is safe."""
 
-    number: int  # the how many-th it is, from 0
+    number: int  # its position in the archive, from 1
     path: PurePosixPath
     size: int  # bytes, as the archive says
     irregular: str | None  # what kind of special file it is, whose bytes are no picture; None for a regular file

@@ -19,7 +19,7 @@ from stages.files.records import Records
 class Picture(NamedTuple):
     """A file of the set that may be a picture, and its place in data/images."""
 
-    number: str  # the how many-th file of the archive it is, and the name of its own until it is in its place
+    number: str  # its position in the archive, and the name of its file until it is in its place
     path: str  # in the set
     split: str  # "" until it is chosen, where the set has no split
     label: str

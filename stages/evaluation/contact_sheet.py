@@ -15,6 +15,7 @@ from stages.evaluation.lettering import width as width_of
 from stages.evaluation.lettering import write_text
 from stages.files.atomic import replacing
 
+SHOWN = 12  # test pictures on a sheet
 SIDE = 152  # of each picture, pixels
 GAP, SEAM = 12, 3  # between tiles, and between the pictures of one, pixels
 LINE = 17  # height of a line of text, pixels

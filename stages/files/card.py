@@ -15,6 +15,7 @@ from stages.program.errors import InputError
 from stages.program.wording import did_you_mean
 
 NAME = "card.json"
+WEIGHTS = Path("data/weights/weights.safetensors")  # beside the card of the pretrained network
 
 
 @dataclass(frozen=True)

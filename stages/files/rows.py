@@ -29,7 +29,7 @@ from stages.files.picture_list import CONTENTS, read_contents, write_contents
 from stages.files.row_parts import Flags, Part, RowKey, checksums, first_of_content, matches
 from stages.program.errors import InputError
 
-ROWS = Path("data/rows")
+ROWS_FOLDER = Path("data/rows")
 FORMAT = 2  # of a folder here; one of another is not read
 KEY, JOURNAL = "key.json", "finished-*.bin"
 PIECE = 16 << 20  # bytes of rows that are copied at a time

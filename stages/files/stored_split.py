@@ -26,7 +26,7 @@ from stages.files.picture_list import (
     write_names,
 )
 
-ROWS = 8192  # pictures in memory at a time
+CHUNK = 8192  # pictures in memory at a time
 
 
 class StoredSplit:
@@ -101,10 +101,10 @@ class StoredSplit:
         return hashlib.sha256("".join(lists).encode()).hexdigest()
 
     def side_by_side(self, names: Sequence[str]) -> Iterator[NDArray[np.float32]]:
-        """Yield the plain views of all pictures, up to ROWS at a time, with the columns of several arrays in a row."""
+        """Yield the plain views of all pictures, up to CHUNK at a time, with the columns of several arrays in a row."""
         arrays = [self.array(name) for name in names]
-        for first in range(0, len(self.labels), ROWS):
-            yield np.concatenate([array[first : first + ROWS, 0] for array in arrays], axis=1)
+        for first in range(0, len(self.labels), CHUNK):
+            yield np.concatenate([array[first : first + CHUNK, 0] for array in arrays], axis=1)
             release(arrays)
 
 

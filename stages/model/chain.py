@@ -54,7 +54,8 @@ class PooledDepths(nn.Module):
     def __init__(self, layers: Mapping[str, nn.Module], depths: Sequence[str], pooling: nn.Module) -> None:
         super().__init__()
         names = list(layers)
-        self.names = names[: 1 + max(map(names.index, depths[depths[0] not in layers :]), default=-1)]
+        last = max((names.index(name) for name in depths if name in layers), default=-1)
+        self.names = names[: last + 1]
         self.depths = tuple(depths)
         self.layers = nn.ModuleList(layers[name] for name in self.names)
         self.pooling = pooling

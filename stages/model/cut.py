@@ -24,12 +24,11 @@ def head_depths(card: Card, strategy: GradientDescent) -> tuple[str, ...]:
     """
     if list(strategy.layers) == ["avgpool"]:
         return ()
-    n_below = len(card.layers) - len(card.layers_above(strategy.freeze)) - 1
-    below_cut = list(card.layers)[: max(0, n_below)]
+    available = [strategy.freeze, *card.layers_above(strategy.freeze)]
     wanted = pooled_layers(card, strategy.layers)
     if list(strategy.layers) == ["all"]:
-        return tuple(layer for layer in wanted if layer not in below_cut)
-    if low := [layer for layer in wanted if layer in below_cut]:
+        return tuple(layer for layer in wanted if layer in available)
+    if low := [layer for layer in wanted if layer not in available]:
         raise InputError(f"layers: {low[0]} lies below freeze, {strategy.freeze}: its output is not there in training")
     return wanted
 

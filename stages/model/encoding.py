@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.files.card import Card, Preprocessing
+from stages.files.card import WEIGHTS, Card, Preprocessing
 from stages.files.picture_list import Contents
 from stages.files.picture_split import PictureSplit
 from stages.model.ranks import Ranks
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 BATCH = 8  # pictures: so few that the arrays between two layers stay in a core's cache
 SHARD = 64  # pictures: of whole groups of so many each rank has its share
 AHEAD = 2  # batches that an accelerator is given before the results of one are asked for
-WEIGHTS = Path("data/weights/weights.safetensors")
 
 Arrays = list[NDArray[Any]]
 Squares = NDArray[np.uint8]

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.files.card import Card
+from stages.files.card import WEIGHTS, Card
 from stages.files.hashing import code_of, sha256_of
 from stages.files.picture_list import Contents
 from stages.files.picture_split import PictureSplit
 from stages.files.row_parts import Part, RowKey
 from stages.files.rows import Generation, RowStore
 from stages.files.stored_split import write_list
-from stages.model.encoding import WEIGHTS, Decoded, Encoder, decode_shares, encode_all
+from stages.model.encoding import Decoded, Encoder, decode_shares, encode_all
 from stages.model.ranks import Ranks
 from stages.program.params import Augment, Params
 

@@ -31,10 +31,10 @@ def training_mode(network: nn.Module, batch_norm: str) -> None:
 
 
 def adapt(network: nn.Module, batches: Batches, pictures: NDArray[np.int64]) -> None:
-    """Take every batch norm's statistics anew from the plain views of (the first ENOUGH of) `pictures`, in order.
+    """Take every batch norm's statistics anew from the plain views of `pictures`, or of ENOUGH of them.
 
     They are the means of those of batches of equal sizes, as nearly as can be. Every rank computes them from the same
-    pictures, and so gets the same.
+    pictures, drawn at random with a seed of their own, and so gets the same.
     """
     pictures = np.random.default_rng(0).permutation(pictures)[:ENOUGH]  # or a batch would be of one class
     network.eval()

@@ -14,7 +14,7 @@ from stages.model.ranks import Ranks
 from stages.pictures.views import evaluation_view, training_view, view_draws, view_numbers
 from stages.program.params import Augment
 
-BATCH = 64  # pictures, in evaluation
+EVALUATION_BATCH = 64  # pictures, in evaluation
 
 
 class Batches:
@@ -87,10 +87,10 @@ def predict(network: nn.Module, batches: Batches, pictures: NDArray[np.int64]) -
     """
     network.eval()
     outputs: list[torch.Tensor] = []
-    mine = batches.ranks.shard(len(pictures), BATCH)
+    mine = batches.ranks.shard(len(pictures), EVALUATION_BATCH)
     with torch.inference_mode(), autocast(batches.device, batches.precision):
-        for first in range(mine.start, mine.stop, BATCH):
-            batch = batches.plain(pictures[first : min(first + BATCH, mine.stop)])
+        for first in range(mine.start, mine.stop, EVALUATION_BATCH):
+            batch = batches.plain(pictures[first : min(first + EVALUATION_BATCH, mine.stop)])
             outputs.append(network(batch).float())
     part = torch.cat(outputs).cpu().numpy() if outputs else None
     return torch.from_numpy(batches.ranks.all_gather(part)).to(batches.device)

@@ -15,7 +15,7 @@ from stages.files.arrays import gather
 from stages.program.errors import InputError
 from stages.program.progress import progress
 from stages.program.threads import cores, in_order
-from stages.training.design import ROWS, Double, Problem
+from stages.training.design import CHUNK, Double, Problem
 from stages.training.folds import folds, one_of_folds
 from stages.training.linear import TOLERANCE, calibrate, solve
 from stages.training.linear_head import Float
@@ -195,7 +195,7 @@ def _plain_logits(problem: Problem, flat: Double, pictures: NDArray[np.int64]) -
     design, n_classes, views = problem.design, problem.n_classes, problem.tables[0].shape[1]
     if design.rotation is None:
         head = design.head(flat, n_classes)
-        pieces = [pictures[first : first + ROWS] for first in range(0, len(pictures), ROWS)]
+        pieces = [pictures[first : first + CHUNK] for first in range(0, len(pictures), CHUNK)]
         plain = [table[:, 0] for table in problem.tables]
         rows = (np.concatenate([gather(table, piece) for table in plain], axis=1) for piece in pieces)
         return np.concatenate([head.logits(piece) for piece in rows])

@@ -16,7 +16,7 @@ from stages.training.folds import Groups
 from stages.training.linear_head import Float, LinearHead
 from stages.training.losses import Labels
 
-ROWS = 2048  # rows of features in memory at a time
+CHUNK = 2048  # rows of features in memory at a time
 REDUCED = 2048  # up to so many rows, a problem is solved in as many coordinates
 Double = NDArray[np.float64]
 
@@ -150,14 +150,20 @@ def _moments(rows: Float, weights: Double, standardise: bool) -> tuple[Double, D
     if not standardise:
         return mean, np.ones(rows.shape[1])
     variance = sum((weights[part] @ (rows[part] - mean) ** 2 for part in slices([rows])), np.zeros(rows.shape[1]))
-    varies = variance > (1e-6 * mean) ** 2  # below that it is what rounding leaves of a constant
-    return mean, np.where(np.isfinite(variance), 1 / np.sqrt(np.where(varies, variance, 1)), variance)
+    scale = 1 / np.sqrt(np.where(varies(mean, variance), variance, 1))
+    return mean, np.where(np.isfinite(variance), scale, variance)
+
+
+def varies(mean: Double, variance: Double) -> NDArray[np.bool_]:
+    """Return which features vary: below a millionth of its mean, a deviation is what rounding leaves of a constant."""
+    found: NDArray[np.bool_] = variance > (1e-6 * mean) ** 2
+    return found
 
 
 def slices(blocks: Sequence[NDArray[Any]]) -> Iterator[slice]:
     """Yield slices of rows that may be memory-mapped; what has been read of mapped ones is released after each."""
     n = len(blocks[0])
-    for first in range(0, n, ROWS):
-        yield slice(first, min(first + ROWS, n))
-        if n > ROWS:
+    for first in range(0, n, CHUNK):
+        yield slice(first, min(first + CHUNK, n))
+        if n > CHUNK:
             release(blocks)

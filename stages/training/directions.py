@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.files.arrays import release
+from stages.training.design import varies
 from stages.training.linear_head import Float
 
 DIRECTIONS = 192  # at most
 OVERSAMPLED = 16  # more than these, in the random projection
-ROWS = 2048  # pictures at a time
+CHUNK = 2048  # pictures at a time
 FEW = 512  # pictures, of which all inner products are computed sooner than a random projection
 Double = NDArray[np.float64]
 
@@ -45,9 +46,9 @@ class Directions:
             mean = sum((rows.sum(axis=0, dtype=np.float64) for (rows,) in _pieces([table])), np.zeros(table.shape[2]))
             mean /= n
             variance = sum((((rows - mean) ** 2).sum(axis=0) for (rows,) in _pieces([table])), np.zeros(len(mean))) / n
-            varies = variance > (1e-6 * mean) ** 2
+            varied = varies(mean, variance)
             means.append(mean)
-            scales.append(np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1)), 0))
+            scales.append(np.where(varied, 1 / np.sqrt(np.where(varied, variance, 1)), 0))
         k = min(DIRECTIONS, n - 1)
         if n <= FEW:
             (rows,) = cls(means, scales, np.zeros((d, 0), np.float32)).standardised(tables)
@@ -69,7 +70,7 @@ class Directions:
         return cls(means, scales, basis @ vectors[:, ::-1][:, :k].astype(np.float32))
 
     def standardised(self, tables: Sequence[Float]) -> Iterator[Float]:
-        """Yield the standardised features of the plain views, ROWS pictures at a time, the tables side by side."""
+        """Yield the standardised features of the plain views, CHUNK pictures at a time, the tables side by side."""
         mean, scale = (np.concatenate(parts).astype(np.float32) for parts in (self.means, self.scales))
         for rows in _pieces(tables):
             yield (np.concatenate(rows, axis=1) - mean) * scale
@@ -78,12 +79,12 @@ class Directions:
         """Return the plain views of some pictures, in ascending order, along the directions, (pictures, directions)."""
         found = [np.zeros((0, self.basis.shape[1]), np.float32)]
         for number, rows in enumerate(self.standardised(tables)):
-            first, end = np.searchsorted(pictures, [number * ROWS, (number + 1) * ROWS])
-            found.append(rows[pictures[first:end] - number * ROWS] @ self.basis)
+            first, end = np.searchsorted(pictures, [number * CHUNK, (number + 1) * CHUNK])
+            found.append(rows[pictures[first:end] - number * CHUNK] @ self.basis)
         return np.concatenate(found)
 
 
 def _pieces(tables: Sequence[Float]) -> Iterator[list[Float]]:
-    for first in range(0, len(tables[0]), ROWS):
-        yield [np.asarray(table[first : first + ROWS, 0]) for table in tables]
+    for first in range(0, len(tables[0]), CHUNK):
+        yield [np.asarray(table[first : first + CHUNK, 0]) for table in tables]
         release(tables)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from stages.files.card import Card
+from stages.files.card import WEIGHTS, Card
 from stages.files.hashing import STAGES, sha256_of
 from stages.files.stored_split import StoredSplit
 from stages.model.devices import choose_device, machine_name
@@ -39,7 +39,7 @@ def fingerprint(params: Params, split: StoredSplit, card: Card, ranks: Ranks) ->
         **arithmetic,
         "number of processes": ranks.size,
         "network": asdict(card),
-        "weights": sha256_of(Path("data/weights/weights.safetensors")),
+        "weights": sha256_of(WEIGHTS),
         "pictures": split.digest,
         "inputs": [inputs.st_size, inputs.st_mtime_ns],
         "version of PyTorch": str(torch.__version__),

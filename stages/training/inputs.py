@@ -16,7 +16,7 @@ import torch
 from stages.files.card import Card
 from stages.files.json_files import read_json, write_json
 from stages.files.picture_split import PictureSplit
-from stages.files.rows import ROWS, RowStore
+from stages.files.rows import ROWS_FOLDER, RowStore
 from stages.files.stored_split import StoredSplit
 from stages.model.cut import stored_layer
 from stages.model.encoding import map_encoder, pixel_encoder
@@ -27,7 +27,7 @@ from stages.program.params import GradientDescent, Params
 
 INPUTS = Path("data/inputs")
 NAME = "inputs"  # of the array
-KEPT = 1  # run whose rows are kept: they may be large
+KEPT_RUNS = 1  # run whose rows are kept: they may be large
 
 
 def stored_inputs(
@@ -63,7 +63,7 @@ def stored_inputs(
                 {"train": split},
                 [NAME],
                 target,
-                RowStore(ROWS / "inputs", KEPT),
+                RowStore(ROWS_FOLDER / "inputs", KEPT_RUNS),
                 key=lambda: rows,
                 encoder=pixel_encoder if pixels else partial(map_encoder, params, card, layer, views),
                 card=card,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from stages.training.linear_head import Float, log_softmax
 
 SMOOTHING = 0.1  # of the hinge loss
-ROWS = 8192  # at a time
+CHUNK = 8192  # at a time
 Labels = NDArray[np.int64]
 
 
@@ -24,8 +24,8 @@ def cross_entropy(logits: Float, labels: Labels) -> tuple[Float, Float]:
 def cross_entropies(logits: Float, labels: Labels, factor: float = 1.0) -> Float:
     """Return each row's cross-entropy in nats, (n,), of the logits times a factor, with few of them at a time."""
     losses = np.empty(len(labels), np.float32)
-    for first in range(0, len(labels), ROWS):
-        rows = slice(first, first + ROWS)
+    for first in range(0, len(labels), CHUNK):
+        rows = slice(first, first + CHUNK)
         losses[rows], _ = cross_entropy(logits[rows] * np.float32(factor), labels[rows])
     return losses
 

@@ -30,10 +30,10 @@ from stages.program.threads import in_order
 from stages.training import folds
 from stages.training.directions import Directions
 from stages.training.folds import Groups
+from stages.training.linear_head import Float
 from tools.advise import ADVICE, FOLDER, GROUPS, HEADER, SUSPECTS, networks, probes, situation, state, suspects
 from tools.advise.candidates import probe_heads, trained_candidates, usable
 from tools.advise.looking import (
-    Grey,
     Pictures,
     draw,
     find_copies,
@@ -47,7 +47,7 @@ from tools.advise.probes import Probe
 from tools.advise.situation import Candidate
 
 MEASURED = 500  # pictures, about, whose sides are looked at
-MOST = 20_000  # pictures of a split that are looked at; of more training pictures, a stratified share
+MAX_PICTURES = 20_000  # pictures of a split that are looked at; of more training pictures, a stratified share
 TELLING = 0.01  # share of pictures that are copies of others, from which on it is said what that changes
 SHARES = (4, 2, 1)  # of the training pictures, one over these: the learning curve
 
@@ -71,10 +71,14 @@ def main() -> None:
         asked = networks.networks_of(params, arguments.backbones, arguments.fits)
     started = time.perf_counter()
     Thread(target=import_module, args=("stages.model.chain",), daemon=True).start()  # PyTorch, which takes seconds
-    chosen = folds.sample(train.labels, MOST, params.seed) if len(train.labels) > MOST else np.arange(len(train.labels))
+    chosen = (
+        folds.sample(train.labels, MAX_PICTURES, params.seed)
+        if len(train.labels) > MAX_PICTURES
+        else np.arange(len(train.labels))
+    )
     directions = Directions.of(train.tables(card.depths), params.seed)
     coordinates = directions.coordinates(train.tables(card.depths), chosen)
-    tested = np.unique(np.linspace(0, len(val.labels) - 1, min(MOST, len(val.labels))).astype(np.int64))
+    tested = np.unique(np.linspace(0, len(val.labels) - 1, min(MAX_PICTURES, len(val.labels))).astype(np.int64))
     splits, looked_at = (train, val), (chosen, tested)
     everything = np.concatenate([coordinates, directions.coordinates(val.tables(card.depths), tested)])
     positions, cosines = suspects.nearest(everything, suspects.NEIGHBOURS)
@@ -129,7 +133,7 @@ def main() -> None:
     print(f"{time.perf_counter() - started:.1f} s; {ADVICE}, {SUSPECTS}, {FOLDER}/")
 
 
-def learning_curve(coordinates: Grey, labels: NDArray[np.int64], groups: Groups, seed: int) -> list[Probe]:
+def learning_curve(coordinates: Float, labels: NDArray[np.int64], groups: Groups, seed: int) -> list[Probe]:
     """Return the head on all depths of a share of the pictures and of all, the fewest pictures first."""
 
     def ask(share: int) -> Probe:
@@ -141,7 +145,7 @@ def learning_curve(coordinates: Grey, labels: NDArray[np.int64], groups: Groups,
         return [*in_order(ask, shares, ahead=len(shares)), ask(whole)]
 
 
-def copies_apart(coordinates: Grey, labels: NDArray[np.int64], seed: int) -> Probe:
+def copies_apart(coordinates: Float, labels: NDArray[np.int64], seed: int) -> Probe:
     """Return the head on all depths as it would be scored if copies of a picture were in any folds."""
     with threadpool_limits(1, user_api="blas"):
         return probes.probe_coordinates("copies in any folds", coordinates, labels, seed)
@@ -255,7 +259,8 @@ def print_networks(rows: Sequence[dict[str, Any]]) -> None:
 
 def shown(one: dict[str, Any], name: str) -> str:
     """Return a number with its standard error."""
-    return f"{one[name]:.4f} ± {one[f'{name}_error']:.4f}"
+    error = one[f"{name}_error"]
+    return f"{one[name]:.4f} ± {'unknown' if error is None else f'{error:.4f}'}"
 
 
 def write_csv_file(path: Path, rows: Sequence[Sequence[object]]) -> None:

@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stages.files.card import Card
+from stages.files.card import WEIGHTS, Card
 from stages.model.chain import layers, restore_backbone
-from stages.model.encoding import WEIGHTS
 
 FAR = 0.4  # pretraining's standard deviations; photographs of animals were up to 0.35 off, in any layer
 Double = NDArray[np.float64]

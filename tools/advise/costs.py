@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-from stages.files.card import Card
+from stages.files.card import WEIGHTS, Card
 from stages.model.cut import stored_layer
-from stages.program.params import GradientDescent, LbfgsHead, Params
+from stages.program.params import GradientDescent, Params
 from stages.training.hyperrule import epochs_for, trial_epochs
 
 PICTURES = 8  # in a batch that is timed
@@ -32,7 +31,7 @@ def measure_speeds(params: Params, card: Card) -> Speeds:
 
     device = choose_device(params.device)
     crop = card.preprocessing.crop
-    network = restore_backbone(card, Path("data/weights/weights.safetensors")).to(device).eval()
+    network = restore_backbone(card, WEIGHTS).to(device).eval()
     network.to(memory_format=torch.channels_last)
     pixels = torch.randn(PICTURES, 3, crop, crop, device=device).contiguous(memory_format=torch.channels_last)
 
@@ -51,7 +50,7 @@ def measure_speeds(params: Params, card: Card) -> Speeds:
     return Speeds(seconds("pixels"), {layer: seconds(layer) for layer in sorted(layers)})
 
 
-def cost(strategy: LbfgsHead | GradientDescent, n: int, speeds: Speeds, head: float) -> float:
+def cost(strategy: GradientDescent, n: int, speeds: Speeds, head: float) -> float:
     """Return the seconds that `train` takes, about, with what it stores.
 
     Args:
@@ -61,8 +60,6 @@ def cost(strategy: LbfgsHead | GradientDescent, n: int, speeds: Speeds, head: fl
         head: seconds of a cross-validated head on all depths of so many pictures.
 
     """
-    if isinstance(strategy, LbfgsHead):
-        return head
     epochs = strategy.epochs or epochs_for(n)
     if len(strategy.learning_rate) > 1:
         epochs += len(strategy.learning_rate) * trial_epochs(epochs)

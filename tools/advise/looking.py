@@ -22,13 +22,14 @@ from stages.files.stored_split import StoredSplit
 from stages.pictures import decoding
 from stages.program.threads import in_order
 from stages.training.folds import Groups, number_groups
+from stages.training.linear_head import Float
 from tools.advise import suspects
 from tools.advise.suspects import Suspect
 from tools.in_shards import open_picture
 
 SHOWN = 12  # suspects on the sheet, of each kind
 GREY = 96  # side of the squares that are compared, pixels
-Grey = NDArray[np.float32]
+Grey = NDArray[np.float32]  # (side, side), a grey square
 Numbers = NDArray[np.int64]
 
 
@@ -99,7 +100,7 @@ def find_copies(
     splits: tuple[Pictures, Pictures],
     looked_at: tuple[Numbers, Numbers],
     positions: Numbers,
-    cosines: Grey,
+    cosines: Float,
     card: Card,
 ) -> list[Suspect]:
     """Return near copies in train and val, the surest first.

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from stages.files.card import Card
+from stages.files.card import WEIGHTS, Card
 from stages.files.json_files import read_json
-from stages.files.rows import ROWS, RowStore
+from stages.files.rows import ROWS_FOLDER, RowStore
 from stages.files.stored_split import StoredSplit
-from stages.model.encoding import WEIGHTS, Encoder, pooled_encoder
+from stages.model.encoding import Encoder, pooled_encoder
 from stages.model.ranks import Ranks
 from stages.model.storing import Split, row_key, store
 from stages.pictures.levels import read_levels
@@ -40,7 +40,7 @@ from tools.advise.probes import Probe
 from tools.advise.situation import Candidate, ranked
 from tools.settings import setting
 
-STORE, KEPT = ROWS / "advice", 16  # networks whose rows are kept
+STORE, KEPT = ROWS_FOLDER / "advice", 16  # networks whose rows are kept
 SCRATCH = STORE / "scratch"  # weights, and links to rows, while they are read
 TIMED = 4  # batches
 Fit = Literal["crop", "squash", "pad"]
@@ -191,7 +191,7 @@ def _tables(
                 {"train": Split(train.files, train.labels[some], 1, some)},
                 layers,
                 SCRATCH,
-                RowStore(STORE, keep, [ROWS / "features"]),
+                RowStore(STORE, keep, [ROWS_FOLDER / "features"]),
                 key=partial(row_key, params, card, layers, views, seed, weights=file),
                 encoder=lambda: encoder,
                 card=card,

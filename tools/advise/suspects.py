@@ -12,14 +12,14 @@ from stages.training.folds import Groups
 from stages.training.linear_head import Float
 from stages.training.losses import Labels
 
-NEIGHBOURS = 10  # the distance to the how many-th neighbour makes an outlier
+NEIGHBOURS = 10  # which neighbour the distance to makes an outlier
 ALIKE = 0.5  # cosine of all depths from which on two pictures' pixels are compared
 NEARER = 0.6  # and the share of its last neighbour's distance that such a picture is away at most
 COMPARED = 4  # of each picture's nearest, how many are
 SAME = 0.93  # correlation of pixels from which on two pictures are near copies
 SIDE = 24  # of the grey squares whose pixels are compared
 CROPPED = (0.03, 0.06)  # shares of a side that a copy may have been cropped by
-ROWS = 1024  # pictures that are compared with all others at a time
+CHUNK = 1024  # pictures that are compared with all others at a time
 FAR = 3.0  # interquartile ranges above the third quartile, from which on a picture is an outlier
 
 
@@ -84,15 +84,15 @@ def nearest(coordinates: Float, n: int) -> tuple[NDArray[np.int64], Float]:
     unit = _unit(coordinates)
     n = min(n, len(unit) - 1)
     positions, cosines = np.zeros((len(unit), n), np.int64), np.zeros((len(unit), n), np.float32)
-    for first in range(0, len(unit), ROWS):
-        similar = unit[first : first + ROWS] @ unit.T
+    for first in range(0, len(unit), CHUNK):
+        similar = unit[first : first + CHUNK] @ unit.T
         rows = np.arange(len(similar))
         similar[rows, first + rows] = -np.inf
         found = np.argpartition(-similar, n - 1, axis=1)[:, :n]
         values = np.take_along_axis(similar, found, axis=1)
         order = np.argsort(-values, axis=1, kind="stable")
-        positions[first : first + ROWS] = np.take_along_axis(found, order, axis=1)
-        cosines[first : first + ROWS] = np.take_along_axis(values, order, axis=1)
+        positions[first : first + CHUNK] = np.take_along_axis(found, order, axis=1)
+        cosines[first : first + CHUNK] = np.take_along_axis(values, order, axis=1)
     return positions, cosines
 
 

@@ -140,7 +140,7 @@ def test_few_rows_or_many_the_head_is_the_same(monkeypatch: pytest.MonkeyPatch, 
     rotated, _ = fit_head(problem, 0.05)
     scores, _, _ = cross_validate(problem, [0.05], 3, 0)
     monkeypatch.setattr(design, "REDUCED", 10)
-    monkeypatch.setattr(design, "ROWS", 7)
+    monkeypatch.setattr(design, "CHUNK", 7)
     problem = replace(problem)
     as_stored, _ = fit_head(problem, 0.05)
     assert problem.design.rotation is None
