@@ -6,10 +6,12 @@ fails as it would on a GPU; copies between the host and the device are counted, 
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -37,6 +39,8 @@ class Traffic:
         devices: on which anything was computed.
         waits: for an event.
         races: reading what another stream, or a copy that the host has not waited for, may not have written yet.
+        strays: streams that were entered by a thread whose current device is another: PyTorch goes back to that one's
+            stream after them, which takes memory there.
 
     """
 
@@ -47,6 +51,7 @@ class Traffic:
     devices: set[str] = field(default_factory=set)
     waits: int = 0
     races: Counter[str] = field(default_factory=Counter)
+    strays: int = 0
     host: Clock = field(default_factory=dict)  # what the host has waited for
     written: list[tuple[Stream, int, torch.dtype]] = field(default_factory=list)  # copies that go on meanwhile
 
@@ -58,7 +63,8 @@ class Traffic:
 class Stream:
     """A stream: what it was told to do, and what it has waited for of the others."""
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.device = device
         self.told = 0
         self.seen: Clock = {}
 
@@ -69,15 +75,20 @@ class Stream:
     def wait_stream(self, stream: Stream) -> None:
         self.wait_event(stream.record_event())
 
-    def record_event(self) -> Event:
-        return Event({**self.seen, self: self.told})
+    def record_event(self, event: Event | None = None) -> Event:
+        clock = {**self.seen, self: self.told}
+        if event is None:
+            return Event(clock)
+        event.clock.update(clock)
+        return event
 
 
 @dataclass(frozen=True)
 class Event:
     """A point in a stream."""
 
-    clock: Clock
+    clock: Clock = field(default_factory=dict)
+    blocking: bool = False
 
     def synchronize(self) -> None:
         traffic = TRAFFIC[-1]
@@ -86,6 +97,13 @@ class Event:
             traffic.host[stream] = max(traffic.host.get(stream, 0), at)
 
 
+class Here(threading.local):
+    """The current device of a thread: the first, until it says so."""
+
+    device = 0
+
+
+HERE = Here()
 Clock = dict[Stream, int]
 TRAFFIC: list[Traffic] = []
 CURRENT: list[Stream] = []  # the streams that were entered
@@ -101,11 +119,28 @@ def empty_like(tensor: torch.Tensor, **options: Any) -> torch.Tensor:
 @contextmanager
 def entered(stream: Stream) -> Iterator[None]:
     """Have what follows done in a stream."""
+    if stream.device and stream.device.index != HERE.device:
+        TRAFFIC[-1].strays += 1
     CURRENT.append(stream)
     try:
         yield
     finally:
         CURRENT.pop()
+
+
+@contextmanager
+def on(device: torch.device) -> Iterator[None]:
+    """Have a device be the thread's current one."""
+    before, HERE.device = HERE.device, device.index
+    try:
+        yield
+    finally:
+        HERE.device = before
+
+
+def take(index: int) -> None:
+    """Make a device the thread's current one."""
+    HERE.device = index
 
 
 class Runtime:
@@ -219,10 +254,11 @@ def fake_gpu(index: int = 0, kind: str = "cuda") -> Iterator[Traffic]:
 
     real_numpy = torch.Tensor.numpy
     cuda: dict[str, Any] = {
-        "is_available": lambda: True, "device_count": lambda: 2, "current_device": lambda: index,
-        "is_bf16_supported": lambda **_: True, "_lazy_init": lambda: None,
+        "is_available": lambda: True, "device_count": lambda: 2, "current_device": lambda: HERE.device,
+        "get_device_properties": lambda _: SimpleNamespace(major=8), "_lazy_init": lambda: None,
         "get_device_name": lambda *_: "a fake GPU",
-        "cudart": Runtime, "Stream": Stream, "stream": entered, "current_stream": lambda *_: CURRENT[-1],
+        "cudart": Runtime, "Stream": Stream, "Event": Event, "stream": entered, "device": on,
+        "current_stream": lambda *_: CURRENT[-1],
         "get_rng_state": lambda *_: really(torch.zeros)(16, dtype=torch.uint8), "set_rng_state": lambda *_: None,
     }  # fmt: skip
     tensor: dict[str, Any] = {
@@ -233,9 +269,10 @@ def fake_gpu(index: int = 0, kind: str = "cuda") -> Iterator[Traffic]:
     }  # fmt: skip
     accelerator: dict[str, Any] = {
         "current_accelerator": lambda **_: torch.device(kind), "device_count": lambda: 2,
-        "current_device_index": lambda: index,
+        "current_device_index": lambda: HERE.device, "set_device_index": take,
     }  # fmt: skip
-    deterministic = torch.get_deterministic_debug_mode()
+    deterministic, before = torch.get_deterministic_debug_mode(), HERE.device
+    HERE.device = index
     with (
         entered(Stream()),
         patch.multiple(torch.cuda, **cuda),
@@ -255,6 +292,7 @@ def fake_gpu(index: int = 0, kind: str = "cuda") -> Iterator[Traffic]:
             yield traffic
         finally:
             TRAFFIC.pop()
+            HERE.device = before
             torch.set_deterministic_debug_mode(deterministic)
 
 

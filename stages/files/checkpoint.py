@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,8 @@ from stages.program.interrupts import hold_interrupts
 
 # In data/, which git ignores, but no output of the stage: DVC deletes outputs before it runs the stage again.
 CHECKPOINT = Path("data/checkpoint.pt")
+LONG = 0.2  # seconds of writing, above which some epochs are left out
+SPACING = 4  # times what writing took has to pass before the next
 
 
 class Checkpoint:
@@ -25,6 +28,7 @@ class Checkpoint:
 
     def __init__(self, fingerprint: Mapping[str, Any]) -> None:
         self._fingerprint = dict(fingerprint)
+        self._not_before = 0.0  # on the clock
 
     def read(self) -> dict[str, Any] | None:
         """Return the state that was last written; None if there is none, or if it cannot be used (a line says why)."""
@@ -49,10 +53,20 @@ class Checkpoint:
         return state
 
     def write(self, state: Mapping[str, Any]) -> None:
-        """Replace the checkpoint by `state`. A tensor that is in it twice is written once."""
+        """Replace the checkpoint by `state`. A tensor that is in it twice is written once.
+
+        Where writing takes long, and epochs do not, some are left out, so that no more than a fifth of the time goes
+        into it: a training that is killed goes on a few seconds before that.
+        """
         import torch
 
+        started = time.monotonic()
+        if started < self._not_before:
+            return
         content = {"fingerprint": self._fingerprint, "state": dict(state)}
         writing = hold_interrupts(f"{CHECKPOINT} is being written")
         with writing, replacing(CHECKPOINT) as temporary, temporary.open("wb") as file:
             torch.save(content, file)
+        ended = time.monotonic()
+        if ended - started > LONG:
+            self._not_before = ended + SPACING * (ended - started)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from functools import partial
-from platform import machine
+from contextlib import closing, contextmanager, nullcontext, suppress
+from functools import cache, partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stages.program.errors import InputError
 from stages.program.threads import in_background
@@ -23,6 +25,7 @@ Tensors = TypeVar("Tensors", bound=tuple[torch.Tensor, ...])
 AHEAD = 2  # batches that are made before they are asked for
 VECTORS = 128  # a multiple of how many numbers a CPU computes at a time, in any precision
 NAMES = {"cuda": "CUDA device", "mps": "Apple GPU (MPS)", "xpu": "Intel GPU (XPU)"}
+NVIDIA_DRIVER = Path("/dev/nvidiactl")
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
 
 
@@ -38,6 +41,8 @@ def choose_device(name: str) -> torch.device:
     """
     keep_freed_memory()
     accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if name == "auto" and accelerator is None:
+        say_why_there_is_no_gpu()
     if name == "cpu" or (name == "auto" and accelerator is None):
         return torch.device("cpu")
     kind = accelerator.type if name == "auto" and accelerator else name.partition(":")[0]
@@ -58,15 +63,31 @@ def choose_device(name: str) -> torch.device:
     # What torch.use_deterministic_algorithms does, which imports the compiler to tell it, too: one or two seconds.
     torch.set_deterministic_debug_mode("warn")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it here
-    return torch.device(kind, index)
+    device = torch.device(kind, index)
+    if has_streams(device):
+        torch.accelerator.set_device_index(index)  # or this thread would keep memory on the first one, too
+    return device
+
+
+@cache
+def say_why_there_is_no_gpu() -> None:
+    """Say it where the driver of a GPU is there which PyTorch does not use: it may be too old for PyTorch's CUDA."""
+    if NVIDIA_DRIVER.exists():
+        cuda = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"
+        print(
+            f"device: an NVIDIA driver is here, but PyTorch, which {cuda}, finds no GPU that it can use; nvidia-smi "
+            "shows which CUDA the driver knows; computing on the CPU",
+            file=sys.stderr,
+        )
 
 
 def machine_name(device: torch.device) -> str:
     """Return what the last digits of numbers depend on: the model of the device."""
     if device.type == "cpu":
         return str(torch.cpu.get_capabilities())
-    module = torch.get_device_module(device)
-    return str(module.get_device_name(device)) if hasattr(module, "get_device_name") else f"{device.type} {machine()}"
+    if device.type == "mps":
+        return torch.backends.mps.get_name()
+    return str(torch.get_device_module(device).get_device_name(device))
 
 
 def random_states(device: torch.device) -> list[torch.Tensor]:
@@ -198,14 +219,14 @@ class Streams:
         if not has_streams(self._device):
             arrays = [receive(one) for one in function(send(array, self._device))]
             return lambda: arrays
-        with self._module.stream(self._copying):
+        with using(self._device, self._copying):
             batch = send(array, self._device)
-            copied = self._copying.record_event()
-        with self._module.stream(self._computing):
+            copied = _record_event(self._copying, self._device)
+        with using(self._device, self._computing):
             self._computing.wait_event(copied)
             batch.record_stream(self._computing)  # its memory is not another batch's before that has computed
             results = [_receive_later(one) for one in function(batch)]
-            computed = self._computing.record_event()
+            computed = _record_event(self._computing, self._device)
         copied.synchronize()
 
         def wait() -> list[NDArray[Any]]:
@@ -230,7 +251,7 @@ def prefetched(
     stream.wait_stream(current)
 
     def made(item: Item) -> tuple[Tensors, Any]:
-        with module.stream(stream):
+        with using(device, stream):
             return make(item), stream.record_event()
 
     with closing(in_background(map(made, items), AHEAD)) as results:
@@ -239,6 +260,32 @@ def prefetched(
             for tensor in tensors:
                 tensor.record_stream(current)
             yield tensors
+
+
+@contextmanager
+def using(device: torch.device, stream: Any) -> Iterator[None]:  # noqa: ANN401
+    """Have this thread tell a stream what to do.
+
+    The device is named, too: of a thread of its own the current one is the first, which after the stream would be
+    returned to, and be taken into use.
+    """
+    module: Any = torch.get_device_module(device)
+    with module.device(device), module.stream(stream):
+        yield
+
+
+def _record_event(stream: Any, device: torch.device) -> Any:  # noqa: ANN401
+    """Return an event that comes after what the stream was told so far; on CUDA who waits for it sleeps meanwhile."""
+    if device.type != "cuda":
+        return stream.record_event()
+    return stream.record_event(torch.cuda.Event(blocking=True))
+
+
+@contextmanager
+def deterministic_attention(device: torch.device) -> Iterator[None]:
+    """Have attention computed by its formula in the block: fused kernels on a GPU add gradients up in any order."""
+    with sdpa_kernel(SDPBackend.MATH) if has_streams(device) else nullcontext():
+        yield
 
 
 def _receive_later(tensor: torch.Tensor) -> torch.Tensor:
@@ -267,8 +314,11 @@ def pinned(array: NDArray[np.generic], device: torch.device) -> Iterator[None]:
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 natively: of Apple's GPUs the first did not."""
-    if device.type in {"cuda", "xpu"}:
-        return bool(torch.get_device_module(device).is_bf16_supported(including_emulation=False))
+    # Of this device: `is_bf16_supported` tells it of the thread's current one.
+    if device.type == "cuda":
+        return torch.version.hip is not None or torch.cuda.get_device_properties(device).major >= 8
+    if device.type == "xpu":
+        return bool(torch.xpu.get_device_properties(device).has_bfloat16_conversions)
     if device.type == "mps":
         return False
     capabilities = torch.cpu.get_capabilities()

@@ -162,8 +162,8 @@ def store(
                 write_list(target / name, split.labels, split.names, split.contents, split.groups)
         encode = encoder() if jobs else None
         ranks.barrier()
-        started = time.perf_counter()
         for name, split in splits.items():
+            started = time.perf_counter()
             computed, shapes = 0, ""
             for job, squares in zip(jobs, decoded, strict=True):
                 if job.split == name and encode:

@@ -33,7 +33,7 @@ from stages.pictures import decoding
 from stages.program.errors import InputError
 from stages.program.launch import die_with_parent
 
-SLOTS = 4  # batches in the ring: one is sent away, one is ready, and two are being decoded
+SLOTS = 4  # batches in the ring, at least: one is sent away, one is ready, and two are being decoded
 CHUNK = 8  # pictures that a decoder takes at a time
 RECORD = 3 + CHUNK  # int64s: which share, the first cell of the ring, how many pictures, and their numbers
 RECORD_BYTES = 8 * RECORD  # under the 512 that POSIX writes to a pipe, and reads from it, in one piece
@@ -114,9 +114,10 @@ class Decoders:
             for share, (_, numbers) in enumerate(shares)
             for first in range(0, len(numbers), batch)
         ]
-        slots = min(SLOTS, len(pieces))
-        self._batches = [Batch(*piece, slot=number % slots) for number, piece in enumerate(pieces)]
         processes = min(processes, sum(-(-len(numbers) // CHUNK) for _, numbers in shares))
+        # Two pieces of work for each decoder lie in the ring, beside the batch that is taken from it.
+        slots = min(max(SLOTS, 1 + -(-2 * processes * CHUNK // batch)), len(pieces))
+        self._batches = [Batch(*piece, slot=number % slots) for number, piece in enumerate(pieces)]
         self._ring = Ring(None, processes, slots * batch, preprocessing.resize)
         self.memory = self._ring.squares
         self._ring.current[:] = -1
@@ -146,7 +147,8 @@ class Decoders:
         }
         command = [sys.executable, "-m", "stages.pictures.decoder_processes", json.dumps(job)]
         paths = [str(STAGES.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        # NumPy's BLAS, which nothing here uses, would start a thread for each core in each of them.
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"}
         try:
             with _interrupts_blocked():  # and so in the decoder: Ctrl-C is for this process, whose end ends it
                 process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, pass_fds=pipes)

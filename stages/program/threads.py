@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import cache
 from itertools import count, islice, takewhile
+from pathlib import Path
 from typing import TypeVar, cast
 
 Item = TypeVar("Item")
@@ -17,7 +21,18 @@ Result = TypeVar("Result")
 def cores() -> int:
     """Return the number of cores that this process may use: its share of them where torchrun started several."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, available // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, min(available, cores_of_container()) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+@cache
+def cores_of_container(folder: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many cores' time a container may take, as its control group says: a part counts as one; or many."""
+    for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):  # versions 2 and 1
+        with suppress(OSError, ValueError):
+            quota, period = " ".join((folder / file).read_text(encoding="ascii") for file in files).split()
+            if quota not in {"max", "-1"}:
+                return max(1, math.ceil(int(quota) / int(period)))
+    return sys.maxsize
 
 
 def in_order(

@@ -55,7 +55,8 @@ class Directions:
             values, vectors = np.linalg.eigh(rows.astype(np.float64) @ rows.T)
             largest = values[::-1][:k]
             k = max(1, int((largest > 1e-7 * largest[0]).sum()))  # fewer than k differ where pictures are copies
-            return cls(means, scales, rows.T @ (vectors[:, ::-1][:, :k] / np.sqrt(largest[:k])).astype(np.float32))
+            lengths = np.sqrt(np.where(largest[:k] > 0, largest[:k], 1))  # 0 where all pictures are one
+            return cls(means, scales, rows.T @ (vectors[:, ::-1][:, :k] / lengths).astype(np.float32))
         basis = np.random.default_rng(seed).standard_normal((d, min(k + OVERSAMPLED, d))).astype(np.float32)
         for _ in range(3):
             product = np.zeros(basis.shape)

@@ -20,7 +20,7 @@ from stages.files.card import Card
 from stages.files.checkpoint import Checkpoint
 from stages.files.stored_split import StoredSplit
 from stages.model.chain import cut_network
-from stages.model.devices import choose_device
+from stages.model.devices import choose_device, deterministic_attention
 from stages.model.ranks import Ranks
 from stages.program.errors import InputError
 from stages.program.params import GradientDescent, Params
@@ -262,7 +262,10 @@ class Training:
             last_epoch=past * self.n_batches - 1,  # what is an epoch there is a batch here
         )
         ranks = self.batches.ranks
-        with progress(epochs * self.n_batches, "train", "batches", done=past * self.n_batches) as update:
+        with (
+            deterministic_attention(self.batches.device),
+            progress(epochs * self.n_batches, "train", "batches", done=past * self.n_batches) as update,
+        ):
             for number in range(past + 1, epochs + 1):
                 training_mode(self.trained, self.strategy.batch_norm)
                 order = np.random.default_rng((self.seed, number)).permutation(self.train_indices)

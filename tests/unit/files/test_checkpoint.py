@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,3 +66,28 @@ def test_ctrl_c_while_a_checkpoint_is_written(in_tmp_path: Path) -> None:
         signal.signal(signal.SIGALRM, before)
     assert len(interrupted) >= 10
     assert [path.name for path in (in_tmp_path / "data").iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.parametrize(("seconds", "written"), [(0.0, [1, 2, 3, 4, 5, 6]), (0.5, [1, 5])])
+def test_no_more_than_a_fifth_of_the_time_goes_into_checkpoints(
+    in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, written: list[int]
+) -> None:
+    """Epochs of half a second, and a disk that takes as long, or none."""
+    clock = [0.0]
+    save = torch.save
+
+    def slowly(*arguments: Any) -> None:
+        save(*arguments)
+        clock[0] += seconds
+
+    monkeypatch.setattr(torch, "save", slowly)
+    monkeypatch.setattr("stages.files.checkpoint.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    (in_tmp_path / "data").mkdir()
+    checkpoint, found = Checkpoint({}), []
+    for epoch in range(1, 7):
+        clock[0] += 0.5
+        checkpoint.write({"epoch": epoch})
+        content = checkpoint.read()
+        assert content
+        found += [epoch] if content["epoch"] == epoch else []
+    assert found == written

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import platform
 from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,19 +82,49 @@ def test_bfloat16_where_a_cpu_multiplies_it(monkeypatch: pytest.MonkeyPatch, cap
 def test_bfloat16_where_a_gpu_multiplies_it_and_not_where_it_is_emulated(
     monkeypatch: pytest.MonkeyPatch, kind: str, natively: bool
 ) -> None:
-    def supported(*, including_emulation: bool = True) -> bool:
-        return including_emulation or natively
-
-    device = torch.device(kind, 0)
-    monkeypatch.setattr(torch.get_device_module(device), "is_bf16_supported", supported)
-    assert has_bfloat16(device) == natively
+    device = torch.device(kind, 1)
+    able, unable = (SimpleNamespace(major=7 + able, has_bfloat16_conversions=able) for able in (True, False))
+    cards = {device: able if natively else unable, torch.device(kind, 0): unable if natively else able}
+    monkeypatch.setattr(torch.get_device_module(device), "get_device_properties", cards.__getitem__)
+    assert has_bfloat16(device) == natively, "the first card, which is current, is another"
     assert not has_bfloat16(torch.device("mps", 0))
 
 
 def test_the_machines_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"number {device.index}")
     assert devices.machine_name(torch.device("cuda", 1)) == "number 1"
-    assert devices.machine_name(torch.device("mps", 0)) == f"mps {platform.machine()}", "which has no other"
+    monkeypatch.setattr(torch.backends.mps, "get_name", lambda: "Apple M3")
+    assert devices.machine_name(torch.device("mps", 0)) == "Apple M3"
+
+
+@pytest.mark.parametrize("built_for", ["13.0", None])
+def test_a_driver_that_pytorch_does_not_use_is_named(
+    built_for: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(devices, "NVIDIA_DRIVER", tmp_path)
+    monkeypatch.setattr(torch.version, "cuda", built_for)
+    devices.say_why_there_is_no_gpu.cache_clear()
+    try:
+        assert devices.choose_device("auto") == devices.choose_device("auto") == devices.choose_device("cpu") == CPU
+    finally:
+        devices.say_why_there_is_no_gpu.cache_clear()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"built {f'for CUDA {built_for}' if built_for else 'without CUDA'}, finds no GPU that it can use" in said
+    assert said.endswith("computing on the CPU\n")
+
+
+def test_attention_is_computed_by_its_formula_on_a_gpu() -> None:
+    def fused() -> tuple[bool, ...]:
+        return torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled()
+
+    before = fused()
+    with devices.deterministic_attention(torch.device("cuda", 0)):
+        assert fused() == (False, False)
+        assert torch.backends.cuda.math_sdp_enabled()
+    assert fused() == before
+    with devices.deterministic_attention(CPU):
+        assert fused() == before
 
 
 def test_random_numbers_go_on_where_they_were(monkeypatch: pytest.MonkeyPatch) -> None:

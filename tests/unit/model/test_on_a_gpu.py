@@ -27,7 +27,7 @@ from stages.program.errors import InputError
 from stages.program.params import Augment, GradientDescent, Params, load_params
 from stages.training.batch_step import BatchStep
 from stages.training.gradient_descent import train
-from tests.fake_gpu import Event, Runtime, Stream, Traffic, fake_gpu, really
+from tests.fake_gpu import HERE, Event, Runtime, Stream, Traffic, entered, fake_gpu, really, take
 from tests.project import ROOT, SOAK, takes_long
 from tests.small_run import ONCE, prepare, run
 from tests.tiny_network import NAME, tiny  # noqa: F401
@@ -67,6 +67,7 @@ def encode(card: Card, precision: str, kind: str, index: int) -> tuple[list[Any]
         else:
             encoder = encoding.map_encoder(given, card, LAYER, AUGMENT)
         squares = np.zeros((encoder.batch, 72, 72, 3), np.uint8)
+        take(0)  # as the current device of a new thread is
         encoder.encode(squares, CONTENTS, (0, 1, 2))
         traffic.__init__()  # type: ignore[misc]
         finish = encoder.start(squares, CONTENTS, (0, 1, 2))
@@ -104,6 +105,7 @@ def test_features_stay_on_their_gpu_and_wait_for_nothing_but_the_results(
     assert not traffic.doubles
     assert not traffic.sent, "the host would wait for copies from memory that is not pinned"
     assert not traffic.races
+    assert not traffic.strays, "memory would be taken on the first GPU by each process of a launch"
     assert traffic.waits == 2, "for the copy there, and for the results"
 
 
@@ -155,6 +157,12 @@ def test_faults_are_noticed(card: Card, monkeypatch: pytest.MonkeyPatch, plant: 
     assert noticed
 
 
+def test_a_thread_that_does_not_name_its_device_is_noticed(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.model.devices.using", lambda _, stream: entered(stream))
+    _, traffic = encode(card, "float32", "pooled", 1)
+    assert traffic.strays == 2
+
+
 def test_waiting_is_noticed(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(views, "_levels", views._levels.__wrapped__)  # copied anew in every batch
     _, traffic = encode(card, "float32", "pooled", 0)
@@ -197,7 +205,10 @@ def test_which_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     with fake_gpu(1):
         assert choose_device("auto") == choose_device("cuda") == torch.device("cuda", 1)
+        assert HERE.device == 1
         assert choose_device("cuda:0") == torch.device("cuda", 0)
+        assert HERE.device == 0, "or the main thread would take memory on another"
+        take(1)
         assert choose_device("cpu") == torch.device("cpu")
         assert torch.get_deterministic_debug_mode() == 1
         assert not torch.backends.cudnn.allow_tf32

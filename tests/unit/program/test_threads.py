@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from stages.program.threads import in_background, in_order
+from stages.program.threads import cores, cores_of_container, in_background, in_order
 
 
 def test_in_order() -> None:
     assert [*in_order(lambda n: n * n, range(100), ahead=7, threads=3)] == [n * n for n in range(100)]
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, sys.maxsize),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, sys.maxsize),
+        ({"cpu.max": "unheard of"}, sys.maxsize),
+        ({}, sys.maxsize),
+    ],
+)
+def test_the_cores_that_a_container_may_use(tmp_path: Path, files: dict[str, str], found: int) -> None:
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert cores_of_container(tmp_path) == found
+
+
+def test_a_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(96)), raising=False)
+    monkeypatch.setattr("stages.program.threads.cores_of_container", lambda: 8)
+    assert cores() == 8
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert cores() == 4
 
 
 @pytest.mark.parametrize("good", [0, 3, 20])
