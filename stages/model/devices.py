@@ -278,7 +278,8 @@ def _record_event(stream: Any, device: torch.device) -> Any:  # noqa: ANN401
     """Return an event that comes after what the stream was told so far; on CUDA who waits for it sleeps meanwhile."""
     if device.type != "cuda":
         return stream.record_event()
-    return stream.record_event(torch.cuda.Event(blocking=True))
+    module: Any = torch.cuda
+    return stream.record_event(module.Event(blocking=True))
 
 
 @contextmanager

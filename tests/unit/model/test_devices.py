@@ -7,6 +7,7 @@ import platform
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,13 +116,15 @@ def test_a_driver_that_pytorch_does_not_use_is_named(
 
 
 def test_attention_is_computed_by_its_formula_on_a_gpu() -> None:
+    backends: Any = torch.backends.cuda
+
     def fused() -> tuple[bool, ...]:
-        return torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled()
+        return backends.flash_sdp_enabled(), backends.mem_efficient_sdp_enabled(), backends.cudnn_sdp_enabled()
 
     before = fused()
     with devices.deterministic_attention(torch.device("cuda", 0)):
-        assert fused() == (False, False)
-        assert torch.backends.cuda.math_sdp_enabled()
+        assert fused() == (False, False, False)
+        assert backends.math_sdp_enabled()
     assert fused() == before
     with devices.deterministic_attention(CPU):
         assert fused() == before
