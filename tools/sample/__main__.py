@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
-from stages.program.errors import InputError
 from stages.program.running import run
 from tools.sample.drawing import TRAIN, VAL, draw
 
 
 def main() -> None:
-    """Draw the set, and write it to the zip that the command line names."""
-    if len(sys.argv) != 2:
-        raise InputError("give the name of the zip to write, and nothing else: python -m tools.sample data/sample.zip")
-    target = Path(sys.argv[1])
+    """Draw the set, and write it."""
+    parser = argparse.ArgumentParser(prog="python -m tools.sample", description=(__doc__ or "").partition(":")[0])
+    parser.add_argument("target", type=Path, help="the zip to write, such as data/sample.zip")
+    target: Path = parser.parse_args().target
     digest = draw(target)
     print(f"train: {TRAIN} ants, {TRAIN} bees; val: {VAL} ants, {VAL} bees")
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, sha256 {digest}")
