@@ -78,7 +78,7 @@ on, against 10,000, on a machine that others used, on 27 November 2026 (memory a
 place of ResNet-18): `unzip` 67 MiB against 56 (1.19 times), `features` 959 against 756 (1.27), `explain` 765 against
 756 (1.01). On its stored features, repeated a hundred times with noise (`python -m benchmarks.memory 10000 --repeat 100
 --backbone timm/test_resnet.r160_in1k`, which takes a minute), `train` 132 against 102 (1.30: 32 bytes a picture), and
-`evaluate` 72 against 51 (1.41: 22 bytes a picture, or 110 of each that is tested on: the curves are of all of them).
+`evaluate` 64 against 51 (1.27: 14 bytes a picture, or 70 of each that is tested on: the curves are of all of them).
 
 ## On a GPU
 

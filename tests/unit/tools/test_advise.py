@@ -130,9 +130,10 @@ def test_ties_are_named_and_the_cheapest_of_them_comes_first() -> None:
     assert [one.name for one in ranked] == ["tied", "best", "worse"]
     assert [one.tied for one in ranked] == [True, True, False]
     partial = Candidate("partial", "", None, 100)
-    similar, different = (situation.Situation(large=False, different=one, evidence="") for one in (False, True))
-    assert situation.recommended(similar, ranked, [partial]).name == "tied"
-    assert situation.recommended(different, ranked, [partial]).name == "partial"
+    for large, different in ((False, False), (False, True), (True, False), (True, True)):
+        found = situation.recommended(situation.Situation(large, different, ""), ranked, [partial])
+        assert found.name == ("partial" if large or different else "tied")
+        assert situation.recommended(situation.Situation(large, different, ""), ranked, []).name == "tied"
 
 
 def test_flipped_labels_are_the_first_suspects() -> None:
