@@ -16,7 +16,7 @@ from stages.program.errors import InputError
 from stages.program.progress import progress
 from stages.program.threads import cores, in_order
 from stages.training.design import CHUNK, Double, Problem
-from stages.training.folds import folds, one_of_folds
+from stages.training.folds import folds, one_of_folds, with_some_of_each
 from stages.training.linear import TOLERANCE, calibrate, solve
 from stages.training.linear_head import Float
 from stages.training.losses import cross_entropies
@@ -58,11 +58,10 @@ def choose_emphasis(
     """
     if len(emphases) == 1:
         return emphases[0]
-    n_shares = max(1, len(problem.labels) // EMPHASIS_PICTURES)
-    share = one_of_folds(problem.labels, n_shares, seed)
-    if int(np.bincount(problem.labels[share], minlength=problem.n_classes).min()) < 2:
-        share = np.arange(len(problem.labels))
-    tables = [gather(table, share) for table in problem.tables] if n_shares > 1 else problem.tables
+    share = one_of_folds(problem.labels, max(1, len(problem.labels) // EMPHASIS_PICTURES), seed)
+    share = with_some_of_each(share, problem.labels, n_splits, seed)
+    some = len(share) < len(problem.labels)
+    tables = [gather(table, share) for table in problem.tables] if some else problem.tables
     groups = None if problem.groups is None else problem.groups[share]
     small = replace(problem, tables=tables, labels=problem.labels[share], groups=groups)
     losses = []

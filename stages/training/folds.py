@@ -94,12 +94,16 @@ def sample(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
     They are drawn independently of `folds` with the same seed, and so meet every fold.
     """
     shares = max(1, len(labels) // n)
-    chosen = one_of_folds(labels, shares, (seed, 1))
+    return with_some_of_each(one_of_folds(labels, shares, (seed, 1)), labels, 2, seed)
+
+
+def with_some_of_each(chosen: NDArray[np.int64], labels: NDArray[np.int64], least: int, seed: int) -> NDArray[np.int64]:
+    """Return chosen positions, and more of each class of which there are fewer than `least`, or all that there are."""
     counts = np.bincount(labels[chosen], minlength=int(labels.max()) + 1)
-    few = np.flatnonzero(counts < 2)
+    few = np.flatnonzero(counts < least)
     if len(few):
         random = np.random.default_rng(seed)
-        more = [random.permutation(np.flatnonzero(labels == label))[:2] for label in few]
+        more = [random.permutation(np.flatnonzero(labels == label))[:least] for label in few]
         chosen = np.unique(np.concatenate([chosen, *more]))
     return chosen
 

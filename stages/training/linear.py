@@ -14,7 +14,8 @@ from stages.training.design import Double, Problem, class_weights, slices
 from stages.training.linear_head import Float, LinearHead
 from stages.training.losses import LOSSES, Labels, cross_entropies
 
-TOLERANCE = 1e-5  # of the gradient's largest element
+TOLERANCE = 1e-5  # of the gradient's largest element: for heads that are compared
+FINE = 1e-7  # for those that are kept: as far as sums in float32 go
 
 
 def fit_head(problem: Problem, weight_decay: float) -> tuple[LinearHead, float]:
@@ -32,7 +33,7 @@ def fit_head(problem: Problem, weight_decay: float) -> tuple[LinearHead, float]:
 
     """
     with threadpool_limits(1, user_api="blas"):
-        flat, loss = solve(problem, weight_decay, np.ones(len(problem.labels), dtype=bool), None, TOLERANCE)
+        flat, loss = solve(problem, weight_decay, np.ones(len(problem.labels), dtype=bool), None, FINE)
     return problem.design.head(flat, problem.n_classes), loss
 
 
@@ -44,6 +45,9 @@ def solve(
     Features are read in pieces, once for each evaluation, so memory does not grow with their number. Variables are
     scaled by what the loss's curvature is along each coordinate, about: half of what a Gaussian of the same mean square
     would give.
+
+    It ends where the gradient's largest element is below `tolerance`, or a step lowers the objective by less than a
+    thousandth of that, relative to it: sums in float32 tell no finer steps apart than those of FINE.
     """
     design, n_classes, views = problem.design, problem.n_classes, problem.tables[0].shape[1]
     loss_of = LOSSES[problem.loss]
@@ -85,7 +89,7 @@ def solve(
         first = np.concatenate(
             [(start[:-n_classes].reshape(n_classes, size) / precondition).ravel(), start[-n_classes:]]
         )
-    options = {"maxiter": 1000, "gtol": tolerance, "ftol": tolerance / 1e5, "maxcor": 20}
+    options = {"maxiter": 1000, "gtol": tolerance, "ftol": tolerance / 1e3, "maxcor": 20}
     result = minimize(objective, first, method="L-BFGS-B", jac=True, options=options)
     if not np.isfinite([result.fun, *result.x]).all():
         raise InputError("no head can be fitted to data/features: they are too large, or hold NaN or infinity")

@@ -14,7 +14,7 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.class_weight import compute_class_weight
 
 from stages.program.errors import InputError
-from stages.training import design
+from stages.training import cross_validation, design
 from stages.training.cross_validation import choose_emphasis, cross_validate
 from stages.training.design import Problem
 from stages.training.linear import TOLERANCE, calibrate, fit_head, solve
@@ -203,6 +203,24 @@ def test_the_emphasis_is_not_chosen_for_what_copies_tell_of_each_other() -> None
     problem = Problem([noise, telling], labels, standardise=True, groups=groups)
     assert choose_emphasis(problem, [0.1, 10.0], [0.01, 0.1], 3, 0) == 10.0
     assert choose_emphasis(replace(problem, groups=None), [0.1, 10.0], [0.01, 0.1], 3, 0) == 0.1
+
+
+def test_a_small_class_among_many_pictures_does_not_have_the_emphasis_chosen_on_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_at: list[int] = []
+
+    class Noted(cross_validation._Search):
+        def __init__(self, problem: Problem, *arguments: Any) -> None:
+            looked_at.append(len(problem.labels))
+            super().__init__(problem, *arguments)
+
+    monkeypatch.setattr(cross_validation, "_Search", Noted)
+    labels = np.repeat([0, 1, 2], [3000, 2000, 4])
+    tables = [np.random.default_rng(0).normal(size=(len(labels), 1, 2)).astype(np.float32) for _ in range(2)]
+    choose_emphasis(Problem(tables, labels), [0.5, 2.0], [1.0], 3, 0)
+    assert looked_at == [looked_at[0]] * 2
+    assert 500 < looked_at[0] < 600
 
 
 def test_the_emphasis_is_chosen_that_cross_validation_finds_best() -> None:
