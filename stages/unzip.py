@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import astuple, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -209,6 +210,8 @@ def _no_pictures(members: Members, unwanted: Mapping[PurePosixPath, str]) -> Inp
     hint = f"it holds {archive!r}: unpack it and give that one" if archive else "arrange them as <class>/<picture>"
     if excluded := sum("data." in (_no_picture(member, unwanted) or "") for member in members):
         hint = f"data.include and data.exclude leave out {excluded} files"
+        if archive:
+            hint += f", and {archive!r} is not opened beside them: unpack it and give that one"
     return InputError(f"the set holds no pictures; {hint}")
 
 
@@ -222,8 +225,11 @@ def _extract(zipped: Archive, members: Members, layout: Layout, folder: Path) ->
         return reason, extent
 
     pictures = Records(folder)
-    with progress(len(members), "unzip", "pictures") as update:
-        extracted = zipped.extract(members, lambda member: folder / str(member.number), examine)
+    # Closed before the folder goes: pictures are still being written there where an error comes between.
+    with (
+        progress(len(members), "unzip", "pictures") as update,
+        closing(zipped.extract(members, lambda member: folder / str(member.number), examine)) as extracted,
+    ):
         for member, digest, (reason, extent) in extracted:
             levels = astuple(extent) if extent else None
             pictures.add(*Picture.of(member, layout.places[member.path], digest, reason, levels))

@@ -8,7 +8,7 @@ import re
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -91,7 +91,7 @@ class Archive:
 
     def extract(
         self, members: Iterable[Member], target: Callable[[Member], Path], check: Callable[[Path], Result]
-    ) -> Iterator[tuple[Member, str, Result]]:
+    ) -> Generator[tuple[Member, str, Result], None, None]:
         """Write members' bytes to files, counted whatever size they declare, and check each file in a thread.
 
         A zip is unpacked in threads, too; a tar is read from front to back.
@@ -176,8 +176,10 @@ class Archive:
                 )
             name = f"{folder}/{entry.name}" if folder else entry.name
             if reason := _fault(entry.name) or _fault(name):
+                advice = "; it may be in an encoding that the archive does not say: pack it anew with names in UTF-8"
                 raise InputError(
                     f"the archive holds a file with an unsafe name, {name[:200]!r} ({reason}); nothing was unpacked"
+                    + (advice if entry.guessed else "")
                 )
             path = PurePosixPath(name)
             if entry.guessed:

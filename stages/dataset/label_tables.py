@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import StringIO
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from stages.dataset.class_folders import plain
@@ -21,6 +24,8 @@ LARGEST_TABLE = 256 << 20  # bytes: it is read into memory
 _FEWEST_NAMED = 0.5  # share of a column's values that name pictures, in the column of the files
 _MANY = 0.5  # the most classes, as a share of the pictures
 _SPLIT_COLUMNS = {"split", "set", "dataset", "data_set", "subset", "partition", "phase", "usage", "fold", "train_test"}
+_ONCE = 0.9  # pictures a row, from which on a column of numbers may be the pictures' names
+_MANY_SPLITS = 5  # values, up to which a column may say which split a picture belongs to
 _NOWHERE = {"/", ".", ".."}
 
 
@@ -53,11 +58,11 @@ class Table:
             raise InputError(f"{name} is not UTF-8, at byte {error.start}: save it as UTF-8") from None
         if suffix in {".jsonl", ".ndjson"}:
             return cls._of_objects(name, text)
-        lines = text.splitlines()
-        first = next((line for line in lines if line.strip()), "")
+        # Not splitlines(), which breaks at letters such as U+2028, too.
+        first = next((line for line in re.split("[\r\n]+", text) if line.strip()), "")
         delimiter = max(_DELIMITERS.get(suffix, _DELIMITERS[".csv"]), key=first.count)
         try:
-            reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+            reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
             rows = [row for row in reader if any(cell.strip() for cell in row)]
         except csv.Error as error:
             reason = str(error).replace("\t", "a tab")
@@ -79,7 +84,7 @@ class Table:
     @classmethod
     def _of_objects(cls, name: str, text: str) -> Table:
         objects: list[dict[str, object]] = []
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(text.split("\n"), start=1):
             if not line.strip():
                 continue
             try:
@@ -144,11 +149,34 @@ class Names:
         found = self._by_end.get(parts[-2:], []) or self._by_end.get(parts[-1:], [])
         if len(parts) > 1 and len(found) == 1 and _other_split(parts[:-1], found[0][:-1]):
             return ()
-        if len(found) > 1 and len(parts) > 2:
-            found = [path for path in found if _composed(path[:-1])[1 - len(parts) :] == parts[:-1]] or found
+        if len(found) > 1 and len(parts) > 1:  # those whose folders are the most like the value's, from the file up
+            alike = [_shared_end(_composed(path[:-1]), parts[:-1]) for path in found]
+            found = [path for path, n in zip(found, alike, strict=True) if n == max(alike)]
         if len(found) > 1 and folder:
             found = [path for path in found if path[: len(folder)] == folder] or found
         return found
+
+
+def named_by_folder(value: str, picture: Parts) -> bool:
+    """Whether a value names the folder that a picture is in."""
+    folders, around = _folders(value), _composed(picture[:-1])
+    return bool(folders) and folders[-1:] == around[-1:]
+
+
+def contradicts(value: str, picture: Parts) -> bool:
+    """Whether a value names another folder than the one that a picture is in."""
+    folders, around = _folders(value), _composed(picture[:-1])
+    return bool(folders) and bool(around) and folders[-1] != around[-1]
+
+
+def _folders(value: str) -> Parts:
+    return _composed(PurePosixPath(value.strip().replace("\\", "/")).parts)[:-1]
+
+
+def _shared_end(one: Parts, other: Parts) -> int:
+    """Return how many parts two paths have in common at their ends."""
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _composed(parts: Iterable[str]) -> Parts:
@@ -185,14 +213,10 @@ def find_columns(table: Table, names: Names, wanted: LabelTable | None = None) -
     by_hand = {key: table.column(value, f"data.labels.{key}") for key in ("file", "label", "split")
                if wanted and (value := getattr(wanted, key)) is not None}  # fmt: skip
     named = [len({path for row in table.rows for path in names.find(row[n])[:1]}) for n in range(len(table.columns))]
-    # A running number may name pictures 0, 1, 2, ..., too: a column with whole file names is more likely, then one with
-    # a name of its own.
-    whole = [sum("." in row[n] or "/" in row[n] for row in table.rows) for n in range(len(table.columns))]
     file = by_hand.get("file")
     if file is None:
-        order = [(named[n], whole[n], bool(name.strip())) for n, name in enumerate(table.columns)]
-        file = max(range(len(named)), key=lambda n: order[n], default=None)
-        if file is None or named[file] < _FEWEST_NAMED * len(table.rows) or not named[file]:
+        file = _column_of_files(table, names, named)
+        if file is None:
             return None
     split = by_hand.get("split")
     if split is None:
@@ -219,6 +243,52 @@ def find_columns(table: Table, names: Names, wanted: LabelTable | None = None) -
                 f"labels is not clear ({what} one of few values): set data.labels to a block with table, file and label"
             )
     return Columns(file, label, split, named[file])
+
+
+def _column_of_files(table: Table, names: Names, named: Sequence[int]) -> int | None:
+    """Return the column that names the pictures, or None.
+
+    A running number may name pictures 0, 1, 2, ..., too, and more of them than there are in the set: a column of whole
+    file names is the one, or else one with a name of its own.
+
+    Raises:
+        InputError: two columns name pictures, and not the same ones.
+
+    """
+    likely = [n for n, count in enumerate(named) if count and count >= _FEWEST_NAMED * len(table.rows)]
+    whole = {n: sum("." in row[n] or "/" in row[n] for row in table.rows) * 2 > len(table.rows) for n in likely}
+    order = {n: (whole[n], bool(table.columns[n].strip())) for n in likely}
+    best = [n for n in likely if order[n] == max(order.values())]
+    if not best:
+        return None
+    file = max(best, key=lambda n: named[n])
+    for other in best:
+        pairs = [(names.find(row[file]), names.find(row[other])) for row in table.rows] if other != file else []
+        once = named[other] >= _ONCE * sum(bool(two) for _, two in pairs)  # classes 0, 1, ... name a picture many times
+        if once and any(one and two and not set(one) & set(two) for one, two in pairs):
+            raise InputError(
+                f"{table.name} names pictures in the columns {one_line(table.columns[file])} and "
+                f"{one_line(table.columns[other])}, and not the same ones: set data.labels to a block with table, file "
+                "and label"
+            )
+    return file
+
+
+def unread_split(table: Table, columns: Columns) -> str | None:
+    """Return the sentence on a column that is called a split, or the like, and whose values name none; or None.
+
+    That of a fold is left alone: its numbers are for cross-validation.
+    """
+    if columns.split is not None:
+        return None
+    for n, name in enumerate(table.columns):
+        values = sorted({row[n].strip() for row in table.rows} - {""})
+        if plain(name) in _SPLIT_COLUMNS - {"fold"} and 2 <= len(values) <= _MANY_SPLITS:
+            return (
+                f"{table.name} has a column {one_line(name)}, whose values ({listed(values)}) name no split: write "
+                "train, val and test there"
+            )
+    return None
 
 
 def _names_splits(values: Sequence[str]) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from stages.dataset.label_tables import Columns, Names, Table, find_columns
+from stages.dataset.label_tables import Columns, Names, Table, contradicts, find_columns, named_by_folder, unread_split
 from stages.dataset.split_folders import TEST, TRAIN, UNLABELLED, VAL, Parts, SplitName
 from stages.program.errors import InputError
 from stages.program.params import LabelTable
@@ -53,41 +53,44 @@ class Labelled:
     columns: str = ""
 
 
-def from_tables(tables: Sequence[tuple[Table, LabelTable | None]], pictures: Iterable[Parts]) -> Labelled:
+def from_tables(
+    tables: Sequence[tuple[Table, LabelTable | None]], pictures: Iterable[Parts], *, ask: bool = True
+) -> Labelled:
     """Return the labels that tables give pictures.
 
     A table of which the name says for which split it is (train.csv, test_labels.csv) gives it to its pictures, and
-    means, of pictures with the same name, those in a folder of that split.
+    means, where there are folders of that split, the pictures there.
+
+    Args:
+        tables: each with what was said of it by hand.
+        pictures: their paths, to go through more than once.
+        ask: whether a column that may have splits, and cannot be read, is refused.
 
     Raises:
-        InputError: a table without a column of files or of labels, a value that means several pictures, or a picture
-            with two labels.
+        InputError: a table without a column of files or of labels, a value that means several pictures, a picture
+            with two labels, or a column of splits that name none.
 
     """
     names = Names(pictures)
+    roles_there = {named.role for parts in pictures for part in parts[:-1] if (named := SplitName.of(part))}
     labels: dict[Parts, Label] = {}
     missing: list[str] = []
     used: list[str] = []
     for read, wanted in tables:
-        table = read.without_header() if any(map(names.find, read.columns)) else read
+        table = _with_header(read, names, wanted)
         columns = find_columns(table, names, wanted)
         if columns is None:
             raise InputError(
                 f"no column of {table.name} ({listed(table.columns)}) has values that are the names of this set's "
                 "pictures; name the column in data.labels.file, or check that it is this set's table"
             )
-        role, folder = role_of_table(table.name), PurePosixPath(table.name).parts[:-1]
-        said_of = {named.role for row in table.rows if columns.split is not None
-                   and (named := SplitName.of(row[columns.split]))}  # fmt: skip
-        # Where a column names those for testing alone, the others are for training.
-        otherwise = role or (TRAIN if said_of & {VAL, TEST} and TRAIN not in said_of else "")
+        if ask and (sentence := unread_split(table, columns)):
+            raise InputError(f"{sentence}, or set data.splits to {{}} to have a part of all pictures split off")
         numbers = [n for n in (columns.file, columns.label, columns.split) if n is not None]
         used.append(f"{table.name}: {', '.join(table.columns[n] for n in numbers)}")
-        for row in table.rows:
+        found_by_row = _pictures_by_row(table, columns, names, roles_there)
+        for row, found, split in zip(table.rows, found_by_row, _splits_by_row(table, columns), strict=True):
             value, label = row[columns.file], row[columns.label].strip()
-            found = names.find(value, folder)
-            if len(found) > 1 and role:
-                found = [path for path in found if any((n := SplitName.of(p)) and n.role == role for p in path[:-1])]
             if len(found) > 1:
                 raise InputError(
                     f"{table.name} has {value!r}, which may be {'/'.join(found[0])} or {'/'.join(found[1])}; "
@@ -96,21 +99,8 @@ def from_tables(tables: Sequence[tuple[Table, LabelTable | None]], pictures: Ite
             if not found:
                 missing.append(value)
             elif label:
-                of_row = SplitName.of(row[columns.split]) if columns.split is not None else None
-                if columns.split is not None and row[columns.split].strip() and not of_row:
-                    said = Label(label, UNLABELLED)  # such as "extra"
-                else:
-                    said = Label(label, of_row.role if of_row else otherwise)
-                if labels.setdefault(found[0], said).split != said.split:
-                    raise InputError(
-                        f"{table.name} has {'/'.join(found[0])} for {said.split or 'no split'}, and another row for "
-                        f"{labels[found[0]].split or 'no split'}; a picture belongs to one split"
-                    )
-                if labels[found[0]].label != label:
-                    raise InputError(
-                        f"{table.name} gives {'/'.join(found[0])} the label {label!r}, and another row "
-                        f"{labels[found[0]].label!r}; a picture has one label here"
-                    )
+                said = Label(label, split)
+                _check_agree(table, found[0], labels.setdefault(found[0], said), said)
     classes = {said.label for said in labels.values()}
     return Labelled(
         labels.get,
@@ -120,6 +110,84 @@ def from_tables(tables: Sequence[tuple[Table, LabelTable | None]], pictures: Ite
         listed(table.name for table, _ in tables),
         f" (columns of {'; '.join(used)})",
     )
+
+
+def _pictures_by_row(
+    table: Table, columns: Columns, names: Names, roles_there: Collection[str]
+) -> list[Sequence[Parts]]:
+    """Return the pictures that each row may mean.
+
+    Args:
+        table: of labels.
+        columns: its columns.
+        names: of the set's pictures.
+        roles_there: the splits for which the set has folders.
+
+    """
+    role, folder = role_of_table(table.name), PurePosixPath(table.name).parts[:-1]
+    values = [row[columns.file] for row in table.rows]
+    by_row = [names.find(value, folder) for value in values]
+    if role in roles_there:
+        by_row = [[path for path in found if _is_for(role, path)] for found in by_row]
+    if any(named_by_folder(value, path) for value, found in zip(values, by_row, strict=True) for path in found):
+        # Then what lies in another folder than the value says is another picture, of the same name.
+        by_row = [
+            [path for path in found if not contradicts(value, path)]
+            for value, found in zip(values, by_row, strict=True)
+        ]
+    return by_row
+
+
+def _is_for(role: str, path: Parts) -> bool:
+    """Whether a picture lies in a folder of a split."""
+    return any((named := SplitName.of(part)) and named.role == role for part in path[:-1])
+
+
+def _splits_by_row(table: Table, columns: Columns) -> list[str]:
+    """Return the split that each row gives its picture, "" where nothing is said of it.
+
+    Raises:
+        InputError: the column of splits names none.
+
+    """
+    role = role_of_table(table.name)
+    if columns.split is None:
+        return [role] * len(table.rows)
+    values = [row[columns.split].strip() for row in table.rows]
+    named = {value: split.role if (split := SplitName.of(value)) else UNLABELLED for value in values}  # such as "extra"
+    said = {one for value, one in named.items() if SplitName.of(value)}
+    if not said:
+        raise InputError(
+            f"data.labels.split: the column {table.columns[columns.split]} of {table.name} has the values "
+            f"{listed(sorted(named)[:5])}, none of which names a split; write train, val and test there"
+        )
+    # Where a column names those for testing alone, the others are for training.
+    otherwise = role or (TRAIN if said & {VAL, TEST} and TRAIN not in said else "")
+    return [named[value] if value else otherwise for value in values]
+
+
+def _check_agree(table: Table, picture: Parts, one: Label, other: Label) -> None:
+    """Refuse two rows that say different things of a picture."""
+    path = "/".join(picture)
+    if one.split != other.split:
+        raise InputError(
+            f"{table.name} has {path} for {other.split or 'no split'}, and another row for "
+            f"{one.split or 'no split'}; a picture belongs to one split"
+        )
+    if one.label != other.label:
+        raise InputError(
+            f"{table.name} gives {path} the label {other.label!r}, and another row {one.label!r}; a picture has one "
+            "label here"
+        )
+
+
+def _with_header(read: Table, names: Names, wanted: LabelTable | None = None) -> Table:
+    """Return a table whose first line is a row if it names a picture, in a column in which other rows do so as well."""
+    if wanted and any(name in read.columns for name in (wanted.file, wanted.label, wanted.split) if name):
+        return read
+    named = [n for n, cell in enumerate(read.columns) if names.find(cell)]
+    is_row = any(not read.rows or any(names.find(row[n]) for row in read.rows) for n in named)
+    return read.without_header() if is_row else read
 
 
 def role_of_table(name: str) -> str:
@@ -188,7 +256,7 @@ def suggest(tables: Iterable[Table], pictures: Sequence[Parts]) -> str | None:
     good: list[tuple[Table, Columns]] = []
     unclear: list[str] = []
     for read in tables:
-        table = read.without_header() if any(map(names.find, read.columns)) else read
+        table = _with_header(read, names)
         try:
             columns = find_columns(table, names)
         except InputError as error:

@@ -96,7 +96,7 @@ def read_layout(
     splits = find_splits(samples, by_hand)
     notes = []
     if data.labels:
-        labelled = _read_labels(data.labels, tables, paths, fetch)
+        labelled = _read_labels(data.labels, tables, paths, fetch, ask=by_hand is None and not splits.sources)
         chosen = by_hand != {} or any(block.split or block.pattern for block in data.labels)
         found = _by_labels(splits, labelled, with_splits=chosen)
         notes += _label_notes(labelled, len(paths))
@@ -196,6 +196,8 @@ def _read_labels(
     tables: Iterable[PurePosixPath],
     paths: Iterable[Parts],
     fetch: Callable[[PurePosixPath], Path],
+    *,
+    ask: bool,
 ) -> Labelled:
     patterns = [block.pattern for block in wanted if block.pattern]
     if patterns:
@@ -206,7 +208,8 @@ def _read_labels(
         read = []
         for block in wanted:
             name = (block.table or "").removeprefix("./")
-            fitting = [path for path in tables if str(path) == name or str(path).endswith(f"/{name}")]
+            fitting = [path for path in tables if str(path) == name]
+            fitting = fitting or [path for path in tables if str(path).endswith(f"/{name}")]
             if not fitting:
                 known = [str(path) for path in tables]
                 raise InputError(
@@ -222,7 +225,7 @@ def _read_labels(
                     f"data.labels is {name!r}, and the set has {listed(map(str, fitting[:3]))}; give its path"
                 )
             read.append((Table.read(fetch(fitting[0]), str(fitting[0])), block))
-        labelled = from_tables(read, paths)
+        labelled = from_tables(read, paths, ask=ask)
     classes = sorted(labelled.classes)
     alike = Counter(label.casefold() for label in classes)
     if twice := [label for label in classes if alike[label.casefold()] > 1]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from stages.dataset.class_folders import MASKS, PICTURES, plain
@@ -64,14 +64,39 @@ def _mask_folders(pictures: Iterable[Parts], include: Sequence[str]) -> dict[Par
         for depth in range(len(folder)):
             inside.setdefault(folder[:depth], set()).add(folder[depth])
     reasons = {}
+    by_name: dict[Parts, Parts] = {}  # folders that may have masks by their names alone, and the ones beside them
     for parent, names in inside.items():
         images = sorted(name for name in names if plain(name) in PICTURES)
         known = all(plain(name) in PICTURES | MASKS for name in names)
         for name in names:
-            of = images[0] if images and known and plain(name) in MASKS else _of_mask(name, names)
+            beside = images and known and plain(name) in MASKS
+            of = images[0] if beside else _of_mask(name, names)
             if of and not any(folder_matches((*parent, name), pattern) for pattern in include):
                 reasons[(*parent, name)] = f"a mask: {name}/ lies beside {of}/"
+                if not beside:
+                    by_name[(*parent, name)] = (*parent, of)
+    for folder in _without_pictures_beside(pictures, by_name) if by_name else ():
+        del reasons[folder]  # another class, such as mustang_gt/ beside mustang/
     return reasons
+
+
+def _without_pictures_beside(pictures: Iterable[Parts], beside: Mapping[Parts, Parts]) -> Iterator[Parts]:
+    """Yield the folders most of whose files are not named like one in the folder beside them."""
+    inside: dict[Parts, set[Parts]] = {folder: set() for pair in beside.items() for folder in pair}
+    for parts in pictures:
+        for depth in range(1, len(parts)):
+            if (files := inside.get(parts[:depth])) is not None:
+                files.add(_stem(parts)[depth:])
+    for folder, other in beside.items():
+        named = (
+            (*parts[:-1], match[1] if (match := _MASK_NAME.fullmatch(parts[-1])) else parts[-1])
+            for parts in inside[folder]
+        )
+        alike = sum(
+            one in inside[other] or whole in inside[other] for one, whole in zip(named, inside[folder], strict=True)
+        )
+        if 2 * alike < len(inside[folder]):
+            yield folder
 
 
 def _stem(parts: Parts) -> Parts:

@@ -12,13 +12,14 @@ from stages.program.wording import listed
 
 LARGEST = 256 << 20  # bytes
 SHA256 = re.compile("[0-9a-fA-F]{64}")
+IMAGES = "data/images/"
 
 
 class PictureTable:
     """The rows of a table about pictures, and which of them name a picture that there is.
 
     A picture is named by the sha256 of its file, by its path in the set, or by its path below data/images, with that or
-    without it.
+    without it; without its split, too.
 
     Args:
         param: the name below `data` in params.yaml, for sentences.
@@ -31,6 +32,8 @@ class PictureTable:
         self.param, self.path, self.column = f"data.{param}", path, column
         self._named: dict[str, None] = {}  # in the order of the table
         self._used: set[str] = set()
+        self._paths: dict[str, PurePosixPath] = {}  # of pictures that are named by their paths in the set
+        self._places: dict[str, PurePosixPath] = {}  # and of those by their places, with the split
 
     def rows(self) -> Iterator[tuple[str, str]]:
         """Read the table: yield pictures, as they are named, and what stands in the other column.
@@ -74,7 +77,7 @@ class PictureTable:
             picture, value = (line[column].strip() if column < len(line) else "" for column in at)
             if not picture or not value:
                 raise InputError(f"{self.param}: line {number} of {self.path} lacks a picture or a {self.column}")
-            key = picture.removeprefix("./").removeprefix("data/images/")
+            key = picture.removeprefix("./")
             key = key.lower() if SHA256.fullmatch(key) else key
             self._named[key] = None
             yield key, value
@@ -89,12 +92,26 @@ class PictureTable:
             name: its path in the class.
             sha256: of its file.
 
+        Raises:
+            InputError: a name is one picture's path, and another one's place.
+
         """
-        splits = [split] if split else ["train", "val"]
         inside = f"{label}/{name}"
-        names = (sha256, str(path), inside, *(f"{one}/{inside}" for one in splits))
-        found = [one for one in names if one in self._named]
+        places = [f"{one}/{inside}" for one in ([split] if split else ["train", "val"])]
+        written = [f"{IMAGES}{one}" for one in (inside, *places)]
+        found = [one for one in dict.fromkeys((sha256, str(path), inside, *places, *written)) if one in self._named]
         self._used.update(found)
+        for key in found:
+            if key == str(path):
+                self._paths[key] = path
+            if key in places:
+                self._places[key] = path
+            one, other = self._paths.get(key, path), self._places.get(key, path)
+            if one != other:
+                raise InputError(
+                    f"{self.param}: {self.path} has {key!r}, which is {one} in the set, and where {other} lies in "
+                    f"data/images; write {IMAGES}{key} for that one, or the sha256 of the file"
+                )
         return found
 
     @property

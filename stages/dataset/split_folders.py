@@ -234,6 +234,11 @@ def _by_hand(pictures: Iterable[Parts], by_hand: Mapping[str, Sequence[str]]) ->
     root = common_prefix(folder[:-1] for folder in sources)
     if len({folder[:-1] for folder in sources}) > 1:  # in class folders
         sources = {folder: replace(source, inside=True) for folder, source in sources.items()}
+    others = {folder for folder, source in sources.items() if source.role != TRAIN}
+    classes = {parts[n] for parts in pictures for n in range(1, len(parts) - 1) if parts[:n] in others}
+    for folder, source in sources.items():
+        if source.role == TRAIN and folder[-1] in classes:  # ants/ beside test/ants/: it is a class, not a split
+            sources[folder] = replace(source, label=folder[-1], inside=True)
     return Splits(root, sources, elsewhere=None if by_hand.get(TRAIN) else Source((), TRAIN))
 
 

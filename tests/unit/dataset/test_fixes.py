@@ -132,6 +132,21 @@ def test_two_names_of_one_picture_do_not_say_different_things(tmp_path: Path, pi
     assert "dots/1.png" not in names(tmp_path / "images")["train"]
 
 
+def test_a_place_is_not_another_pictures_path(tmp_path: Path) -> None:
+    """test/ is what val is made of, and val/ of the set joins train."""
+    with ZipFile(tmp_path / "set.zip", "w") as file:
+        for split, first in (("train", 0), ("val", 20), ("test", 40)):
+            for number in range(8):
+                file.writestr(
+                    f"{split}/{('dots', 'lines')[number % 2]}/{number}.png", content(number % 2, first + number)
+                )
+    data = with_fixes(tmp_path, "picture,class\ndata/images/val/dots/2.png,drop\n")
+    summary = unzip(tmp_path / "set.zip", tmp_path / "images", data)
+    assert [left["file"] for left in summary["left_out"]] == ["test/dots/2.png"]
+    with pytest.raises(InputError, match="'val/dots/2.png', which is val/dots/2.png in the set, and where test/dots/2"):
+        unzip(tmp_path / "set.zip", tmp_path / "images", with_fixes(tmp_path, "picture,class\nval/dots/2.png,drop\n"))
+
+
 def test_no_table(tmp_path: Path, pictures: Path) -> None:
     for path, sentence in ((tmp_path / "none.csv", "there is no file"), (tmp_path, "is a folder")):
         with pytest.raises(InputError, match=sentence):

@@ -497,3 +497,114 @@ def test_each_layout_stands_on_its_page() -> None:
     assert {row.split("|")[1].strip() for row in rows if row.startswith("| ") and row.count("|") == 5} - {
         "layout"
     } == LAYOUTS.keys()
+
+
+def classes_of(layout: Layout) -> dict[str, str]:
+    return {str(path): place.label for path, place in layout.places.items()}
+
+
+def test_a_running_number_that_names_more_pictures_than_the_files_is_not_taken_for_them(tmp_path: Path) -> None:
+    files = [3, 7, 1, 10, 0, 5, 99, 8, 2]  # one of which is not there
+    rows = "".join(f"{number},{file}.jpg,{'ab'[file % 2]}\n" for number, file in enumerate(files))
+    pictures = [f"{number}.jpg" for number in range(12)]
+    for column in ("", "index"):
+        layout = lay_out(pictures, params(labels="t.csv"), {"t.csv": f"{column},filename,label\n{rows}"}, tmp_path)
+        assert classes_of(layout) == {f"{file}.jpg": "ab"[file % 2] for file in files if file != 99}
+    rows = rows.replace(".jpg", "")
+    layout = lay_out(pictures, params(labels="t.csv"), {"t.csv": f",id,label\n{rows}"}, tmp_path)
+    assert classes_of(layout) == {f"{file}.jpg": "ab"[file % 2] for file in files if file != 99}
+    with pytest.raises(InputError, match="in the columns 'number' and 'id', and not the same ones"):
+        lay_out(pictures, params(labels="t.csv"), {"t.csv": f"number,id,label\n{rows}"}, tmp_path)
+
+
+@pytest.mark.parametrize("column", ["split", "Partition", "set"])
+def test_a_split_that_cannot_be_read_is_not_made_anew_in_silence(tmp_path: Path, column: str) -> None:
+    rows = "".join(f"{number}.jpg,{'ab'[number % 2]},{number % 3}\n" for number in range(12))
+    pictures, tables = [f"{number}.jpg" for number in range(12)], {"t.csv": f"file,y,{column}\n{rows}"}
+    with pytest.raises(InputError, match=r"values \(0, 1, 2\) name no split: .*, or set data.splits to {}"):
+        lay_out(pictures, params(labels="t.csv"), tables, tmp_path)
+    layout = lay_out(pictures, params(labels="t.csv", splits={}), tables, tmp_path)
+    assert {place.split for place in layout.places.values()} == {""}
+    block = {"table": "t.csv", "file": "file", "label": "y", "split": column}
+    with pytest.raises(InputError, match="data.labels.split: the column .* 0, 1, 2, none of which names a split"):
+        lay_out(pictures, params(labels=block), tables, tmp_path)
+    tables = {"t.csv": f"file,y,fold\n{rows}"}  # numbers of folds are no splits
+    assert len(lay_out(pictures, params(labels="t.csv"), tables, tmp_path).places) == 12
+
+
+def test_a_row_of_another_picture_is_not_that_of_one_with_its_name(tmp_path: Path) -> None:
+    pictures = [f"train/{number}.jpg" for number in range(5)] + [f"test/{number}.jpg" for number in range(8)]
+    rows = "".join(f"{number},{'ab'[number % 2]}\n" for number in range(8))
+    layout = lay_out(pictures, params(labels="train.csv"), {"train.csv": f"id,label\n{rows}"}, tmp_path)
+    assert set(classes_of(layout)) == {f"train/{number}.jpg" for number in range(5)}
+    assert "name no picture of the set: 3 (5, 6, 7)" in " ".join(layout.notes)
+
+    pictures = [f"site_b/{number}.jpg" for number in range(6)]
+    rows = "".join(f"site_b/{number}.jpg,{'ab'[number % 2]}\n" for number in range(4)) + "site_a/4.jpg,a\n"
+    layout = lay_out(pictures, params(labels="t.csv"), {"t.csv": f"file,label\n{rows}"}, tmp_path)
+    assert set(classes_of(layout)) == {f"site_b/{number}.jpg" for number in range(4)}
+    assert "name no picture of the set: 1 (site_a/4.jpg)" in " ".join(layout.notes)
+
+    rows = "p1/0.jpg,a\np1/1.jpg,b\np2/0.jpg,b\np2/1.jpg,a\n"
+    pictures, tables = ["p1/0.jpg", "p1/1.jpg", "p2/0.jpg", "p2/1.jpg"], {"t.csv": f"file,label\n{rows}"}
+    layout = lay_out(pictures, params(labels="t.csv", include=["p2"]), tables, tmp_path)
+    assert classes_of(layout) == {"p2/0.jpg": "b", "p2/1.jpg": "a"}
+
+
+@pytest.mark.parametrize("around", ["", "data/", "C:\\data\\", "/content/d/"])
+@pytest.mark.parametrize("table", ["t.csv", "train/t.csv"])
+def test_folders_tell_pictures_apart_whatever_lies_around_them(tmp_path: Path, around: str, table: str) -> None:
+    pictures = [f"{split}/images/{number}.jpg" for split in ("train", "valid") for number in range(4)]
+    wanted = {path: "ab"[number % 2] for number, path in enumerate(pictures) if table == "t.csv" or "train" in path}
+    rows = "".join(f"{around}{path},{label}\n" for path, label in wanted.items())
+    if "\\" in around:
+        rows = rows.replace("/", "\\")
+    layout = lay_out(pictures, params(labels=table), {table: f"file,label\n{rows}"}, tmp_path)
+    assert classes_of(layout) == wanted
+
+
+@pytest.mark.parametrize("other", ["mustang_gt", "mustang-mask"])
+def test_a_class_that_is_named_like_masks_of_another_is_one(other: str) -> None:
+    cars = [f"{name}/{name}{n}.jpg" for name in ("mustang", other, "corvette") for n in range(4)]
+    assert set(classes_of(lay_out(cars)).values()) == {"mustang", other, "corvette"}
+    masks = [f"{name}/{n}{end}.png" for name in ("cat", "dog") for end in ("", "_mask") for n in range(3)]
+    apart = [path.replace("/", "_masks/") if "_mask" in path else path for path in masks]
+    assert set(classes_of(lay_out(apart)).values()) == {"cat", "dog"}
+
+
+@pytest.mark.parametrize("root", ["", "set/"])
+@pytest.mark.parametrize("splits", [{"test": "test"}, {"train": ["ants", "bees"], "test": "test"}])
+def test_classes_beside_the_test_pictures_are_classes(root: str, splits: dict[str, Any]) -> None:
+    files = drawn(f"{root}{{c}}/{{n}}.jpg", c=AB) + drawn(f"{root}test/{{c}}/{{n}}.jpg", c=AB)
+    layout = lay_out(files, params(splits=splits))
+    assert {(place.split, place.label) for place in layout.places.values()} == {
+        (split, label) for split in ("train", "val") for label in AB
+    }
+    assert len(layout.places) == len(files)
+    assert all((place.split == "val") == ("test/" in str(path)) for path, place in layout.places.items())
+
+
+def test_of_tables_of_one_name_a_path_chooses(tmp_path: Path) -> None:
+    pictures = [f"{number}.jpg" for number in range(4)]
+    rows = ["".join(f"{number}.jpg,{letters[number % 2]}\n" for number in range(4)) for letters in ("ab", "xy")]
+    tables = {"labels.csv": f"file,label\n{rows[0]}", "old/labels.csv": f"file,label\n{rows[1]}"}
+    for name, letters in (("labels.csv", "ab"), ("old/labels.csv", "xy")):
+        assert set(classes_of(lay_out(pictures, params(labels=name), tables, tmp_path)).values()) == set(letters)
+
+
+def test_lines_and_headers_are_what_they_look_like(tmp_path: Path) -> None:
+    pictures = [f"{number}.jpg" for number in range(4)]
+    rows = "".join(f"{number}.jpg,{'ab'[number % 2]}\u2028x\n" for number in range(4))
+    table = Table.read(written(tmp_path, f"file,label\n{rows}"), "t.csv")
+    assert [row[1] for row in table.rows] == ["a\u2028x", "b\u2028x"] * 2
+    objects = "".join(f'{{"file": "{number}.jpg", "label": "a\u2028x"}}\n' for number in range(4))
+    assert len(Table.read(written(tmp_path, objects), "t.jsonl").rows) == 4
+    rows = "".join(f"{number}.jpg,{'ab'[number % 2]}\n" for number in range(4))
+    for labels in ("t.csv", {"table": "t.csv", "file": "file"}):
+        layout = lay_out([*pictures, "label.jpg"], params(labels=labels), {"t.csv": f"file,label\n{rows}"}, tmp_path)
+        assert set(classes_of(layout)) == set(pictures)
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "written").write_text(text, encoding="utf-8")
+    return folder / "written"

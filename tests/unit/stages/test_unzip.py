@@ -135,7 +135,8 @@ def test_what_the_stage_says(
         (
             {"a/1.jpg": b"x", "b/2.jpg": b"x", "b/3.txt": b"x", ".c/4.jpg": b"x", "more.rar": b"x"},
             ["?.jpg", "*.txt"],
-            "data.include and data.exclude leave out 3 files",
+            "data.include and data.exclude leave out 3 files, and 'more.rar' is not opened beside them: unpack it and "
+            "give that one",
         ),
     ],
 )
