@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
@@ -31,6 +32,7 @@ Image.core.set_block_size(64 << 20)  # type: ignore[attr-defined]
 
 MAX_PIXELS = 100_000_000  # a larger picture is refused before it is decoded
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # beyond this Pillow warns, beyond twice as many it refuses
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what is wrong with a picture is said here
 warnings.filterwarnings("ignore", module="PIL")  # a picture with an unreadable tag is still used
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # of each picture: there is a thread for each core already
 
@@ -208,6 +210,8 @@ def _refusal(kind: str | None) -> str:
     """Return why a file of a kind that is not decoded is no picture, and what to do."""
     if kind is None or kind == "an empty file":
         return kind or "not a picture"
+    if kind == "a TIFF":
+        return f"{kind}, but damaged, or of more channels than are read: save it as grey or RGB"
     if kind in DECODED:
         return f"{kind}, but damaged"
     if "raw picture" in kind:

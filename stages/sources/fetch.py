@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from stages.program.errors import InputError
 from stages.sources.http import forget, receive
 from stages.sources.packing import list_folder, pack
 
+WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # errors that are not the source's
 Check = Callable[[Path, str], None]
 
 
@@ -72,7 +74,12 @@ def _fetch(
     if scheme in {"http", "https"}:
         return _download(source, target, sha256, param, gib=gib, check=check)
     if scheme == "file":
-        return copy_local(local_path(source), target, sha256, param, folders=folders, check=check)
+        try:
+            return copy_local(local_path(source), target, sha256, param, folders=folders, check=check)
+        except OSError as error:
+            if error.errno in WRITING or error.filename is None:
+                raise
+            raise InputError(f"{param} is {source}, which cannot be read: {error.strerror}: {error.filename}") from None
     raise InputError(f"{param} is {without_secrets(source)}: only http://, https://, file:// and paths are understood")
 
 

@@ -278,7 +278,7 @@ REFUSED = [  # the start of a file, and what is said of it
         "a Git LFS pointer, the picture itself was not fetched: `git lfs pull`"),
     (b"PK\3\4", "a zip, not a picture"),
     (b'{"error": 404}', "JSON, not a picture"),
-    (b"II*\0", "a TIFF, but damaged"),
+    (b"II*\0", "a TIFF, but damaged, or of more channels than are read: save it as grey or RGB"),
     (b"hello", "not a picture"),
 ]  # fmt: skip
 

@@ -113,7 +113,12 @@ def test_the_first_mirror_with_the_right_file_wins(server: Server, tmp_path: Pat
     good.write_bytes(BODY)
     server.answers = [lambda request: request.send(b"another file")]
     sources = [str(tmp_path / "nowhere.zip"), server.url, str(good), "never reached"]
+    too_long = str(tmp_path / ("x" * 300))  # the system's error, as of a share that has gone
+    sources.insert(0, too_long)
     assert fetch.fetch(sources, tmp_path / "out/set.zip", SHA256, param="data.url", gib=1) == (SHA256, str(good))
+    with pytest.raises(InputError, match="cannot be read: File name too long"):
+        fetch.fetch([too_long], tmp_path / "out/other.zip", None, param="data.url", gib=1)
+    del sources[0]
     assert names_in(tmp_path / "out") == ["set.zip"]
     with pytest.raises(
         InputError, match=r"none of the 2 sources in data.url .* \(1\) .*nowhere.* \(2\) .*was expected"
