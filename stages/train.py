@@ -94,8 +94,7 @@ def train_head(params: Params, strategy: LbfgsHead, split: StoredSplit, card: Ca
 
     """
     depths = pooled_layers(card, strategy.layers)
-    below = list(card.layers)[: 1 + list(card.layers).index(depths[-1])]
-    card = replace(card, layers={name: card.layers[name] for name in (*below, "head")}, depths=depths)
+    card = replace(card, depths=depths).ending_at_depths()
     tables = [split.array(name) for name in depths]
     groups = groups_or_none(split.read_group_keys())
     problem = Problem(tables, split.labels, strategy.loss, strategy.class_weight, strategy.standardise, groups=groups)
@@ -125,7 +124,12 @@ def train_head(params: Params, strategy: LbfgsHead, split: StoredSplit, card: Ca
 def train_layers(
     params: Params, strategy: GradientDescent, features: StoredSplit, card: Card, *, ranks: Ranks, live: Live | None
 ) -> tuple[Trained, Card]:
-    """Train the layers above `freeze`, and keep the epoch with the lowest hold-out loss; curves are over epochs."""
+    """Train the layers above `freeze`; curves are over epochs, of which `History` says which one is kept.
+
+    Returns:
+        As `train_head` does.
+
+    """
     import torch
 
     from stages.model.chain import build_with_head, restore
@@ -134,8 +138,9 @@ def train_layers(
     from stages.training.gradient_descent import train
     from stages.training.inputs import stored_inputs
 
+    depths = head_depths(card, strategy)
     split = stored_inputs(params, strategy, features, card, ranks)
-    card = replace(card, init=strategy.init, cut=stored_layer(strategy), depths=head_depths(card, strategy))
+    card = replace(card, init=strategy.init, cut=stored_layer(strategy), depths=depths)
     # What training draws does not depend on what `init` drew.
     torch.manual_seed(params.seed)
     if strategy.init == "pretrained":
@@ -163,7 +168,7 @@ def train_layers(
     if live:
         live.summary = summary(result.chosen, result.holdout_loss, result.holdout_accuracy)
     tensors = {name: value.cpu().contiguous().numpy() for name, value in network.state_dict().items()}
-    return Trained(tensors, result.chosen, result.holdout_accuracy, result.familiarity), card
+    return Trained(tensors, result.chosen, result.holdout_accuracy, result.familiarity), card.ending_at_depths()
 
 
 if __name__ == "__main__":

@@ -66,7 +66,8 @@ def _shades(rows: Sequence[Prediction], classes: Sequence[str]) -> NDArray[np.ui
     counts: NDArray[np.int32] = np.zeros((len(classes), len(classes)), np.int32)
     for row in rows:
         counts[place[row.true], place[row.predicted]] += 1
-    shades: NDArray[np.uint8] = np.ceil(counts * (SHADES / np.maximum(counts.sum(axis=1, keepdims=True), 1))).astype(
+    # Multiplied first: the quotient SHADES / total may be rounded up, and all of a class be more than SHADES.
+    shades: NDArray[np.uint8] = np.ceil(counts * SHADES / np.maximum(counts.sum(axis=1, keepdims=True), 1)).astype(
         np.uint8
     )
     wrong = shades > 0

@@ -64,8 +64,8 @@ def cell(value: object) -> str:
 
 
 def flatten(block: Any, name: str = "") -> list[tuple[str, Any]]:  # noqa: ANN401
-    """Return the leaves of nested dictionaries with their dotted names."""
-    if not isinstance(block, dict):
+    """Return the leaves of nested dictionaries with their dotted names; an empty one is a leaf."""
+    if not isinstance(block, dict) or not block:
         return [(name, block)]
     return [leaf for key, value in block.items() for leaf in flatten(value, f"{name}.{key}" if name else str(key))]
 
@@ -160,7 +160,7 @@ def _familiarity(familiarity: Familiarity) -> str:
         f"tools.predict says how familiar a picture is: the share of {n} held-out training pictures that are no more "
         f"like those trained on. What is below {THRESHOLD} it takes for none of the classes: so are {THRESHOLD:.0%} of "
         "pictures like these, and of similar things only some."
-        + ("" if n >= 2 / THRESHOLD else " These are too few for any to be below.")
+        + ("" if n >= 1 / THRESHOLD else " These are too few for any to be below.")
     )
 
 

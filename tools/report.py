@@ -133,8 +133,9 @@ def select_strategy(content: dict[str, Any], strategy: str) -> dict[str, Any]:
 def commands(commit: str, content: Mapping[str, Any]) -> list[str]:
     """Return the commands that reproduce the results in a clone of the repository."""
     committed = dict(flatten(parse_params(output("git", "show", f"{commit}:./params.yaml"), f"{commit}:params.yaml")))
+    there = {".".join(parts[:n]) for parts in (name.split(".") for name in committed) for n in range(1, len(parts) + 1)}
     settings = [
-        f"{'' if name in committed else '+'}{name}={for_hydra(value)}"
+        f"{'' if name in there else '+'}{name}={for_hydra(value)}"
         for name, value in flatten(content)
         if name not in committed or committed[name] != value
     ]

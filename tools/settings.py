@@ -20,6 +20,8 @@ def for_hydra(value: object) -> str:
     """Return a param's value as `--set-param` takes it; backslashes are escaped before quotation marks only."""
     if isinstance(value, list):
         return f"[{','.join(map(for_hydra, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{for_hydra(one)}' for key, one in value.items())}}}"
     if isinstance(value, str):
         return '"' + re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + match[2].replace('"', '\\"'), value) + '"'
     return json.dumps(value)

@@ -125,6 +125,13 @@ class Card:
         (name,) = self.layers["head"]
         return name
 
+    def ending_at_depths(self) -> Card:
+        """Return the card of a network that ends at its last depth, below the head; without depths, the same."""
+        if not self.depths:
+            return self
+        below = list(self.layers)[: 1 + list(self.layers).index(self.depths[-1])]
+        return replace(self, layers={name: self.layers[name] for name in (*below, "head")})
+
     def layers_above(self, layer: str) -> list[str]:
         """Return the names of the layers above `layer`, the head last; all of them above "pixels".
 

@@ -1,4 +1,4 @@
-"""The file from which a killed training resumes after its last finished epoch."""
+"""The file from which a killed training resumes after its last finished epoch, or one that is little older."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPACING = 4  # times what writing took has to pass before the next
 
 
 class Checkpoint:
-    """The state after the last finished epoch, to resume a training with the same fingerprint, and no other.
+    """The state after a finished epoch, to resume a training with the same fingerprint, and no other.
 
     Args:
         fingerprint: everything that the training's numbers depend on, under readable names.

@@ -19,12 +19,12 @@ def head_depths(card: Card, strategy: GradientDescent) -> tuple[str, ...]:
     """Return the layers whose pooled outputs the head of a training by epochs takes; none for the network's own head.
 
     Raises:
-        InputError: there is no such layer, or it lies below the frozen one.
+        InputError: there is no such layer, or it lies below the frozen one; or there is no such frozen one.
 
     """
+    available = [strategy.freeze, *card.layers_above(strategy.freeze)]
     if list(strategy.layers) == ["avgpool"]:
         return ()
-    available = [strategy.freeze, *card.layers_above(strategy.freeze)]
     wanted = pooled_layers(card, strategy.layers)
     if list(strategy.layers) == ["all"]:
         return tuple(layer for layer in wanted if layer in available)

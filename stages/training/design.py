@@ -79,7 +79,7 @@ class Design:
     Attributes:
         blocks: float32 (rows, features) each: the tables as they are stored, or one of rotated coordinates.
         means, scales: float64 (features,), of each block: a coordinate is (value - mean) * scale.
-        curvature: float64 (coordinates,), the rows' mean square along each, or an upper bound of it.
+        curvature: float64 (coordinates,), the rows' mean square along each.
         rotation: float64 (features, coordinates) for each table: from a weight by coordinates to one by standardised
             features; None: they are the same.
         moments: the tables' means and scales.
@@ -105,15 +105,17 @@ class Design:
         blocks = [table.reshape(n * views, -1) for table in problem.tables]
         weights = np.repeat(problem.sample_weights, views)
         ratios = problem.emphasis ** (np.linspace(-0.5, 0.5, len(blocks)) if len(blocks) > 1 else np.zeros(1))
-        moments = []
+        moments, squares = [], []
         for block, ratio in zip(blocks, ratios, strict=True):
-            mean, scale = _moments(block, weights / weights.sum(), problem.standardise)
-            moments.append((mean, scale * ratio))
+            mean, variance = _moments(block, weights / weights.sum())
+            if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
+                raise InputError("no head can be fitted to data/features: they are too large, or hold NaN or infinity")
+            deviation = np.sqrt(np.where(varies(mean, variance), variance, 1)) if problem.standardise else 1.0
+            moments.append((mean, np.full(len(mean), ratio) / deviation))
+            squares.append(variance * moments[-1][1] ** 2)
         means, scales = zip(*moments, strict=True)
-        if not all(np.isfinite(values).all() for pair in moments for values in pair):
-            raise InputError("no head can be fitted to data/features: they are too large, or hold NaN or infinity")
         if n * views > REDUCED:
-            return cls(blocks, means, scales, np.ones(sum(map(len, means))), None, moments)
+            return cls(blocks, means, scales, np.concatenate(squares), None, moments)
         rows = [
             ((block - mean) * scale).astype(np.float32) for block, (mean, scale) in zip(blocks, moments, strict=True)
         ]
@@ -144,14 +146,11 @@ class Design:
         return LinearHead(np.concatenate(parts, axis=1).astype(np.float32), bias.astype(np.float32))
 
 
-def _moments(rows: Float, weights: Double, standardise: bool) -> tuple[Double, Double]:
-    """Return each feature's weighted mean, and what it is to be multiplied by, float64 (features,)."""
+def _moments(rows: Float, weights: Double) -> tuple[Double, Double]:
+    """Return each feature's weighted mean and variance, float64 (features,)."""
     mean = sum((weights[part] @ rows[part] for part in slices([rows])), np.zeros(rows.shape[1]))
-    if not standardise:
-        return mean, np.ones(rows.shape[1])
     variance = sum((weights[part] @ (rows[part] - mean) ** 2 for part in slices([rows])), np.zeros(rows.shape[1]))
-    scale = 1 / np.sqrt(np.where(varies(mean, variance), variance, 1))
-    return mean, np.where(np.isfinite(variance), scale, variance)
+    return mean, variance
 
 
 def varies(mean: Double, variance: Double) -> NDArray[np.bool_]:

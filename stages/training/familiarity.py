@@ -85,7 +85,7 @@ class Familiarity:
 
         """
         measures = self._statistics.measures(features, logits)
-        ranks = _ranks(_sums_and_distances(measures, self.scales), self.reference, itself=1)
+        ranks = _ranks(_sums_and_distances(measures, self.scales), self.reference)
         shares: Double = (np.searchsorted(self.reference[2], ranks, side="right") + 1) / (self.n_reference + 1)
         return shares
 
@@ -144,7 +144,7 @@ def fit_familiarity(
     low, middle, high = np.percentile(measures, [25, 50, 75], axis=0)
     scales = np.stack([middle, np.maximum(high - low, 1e-6)], axis=1).astype(np.float32)
     both = _sums_and_distances(measures, scales)
-    ranks = _ranks(both, np.sort(both, axis=1), itself=0)
+    ranks = _ranks(both, np.sort(both, axis=1))
     reference = np.sort(np.concatenate([both, ranks[np.newaxis]]), axis=1).astype(np.float32)
     return Familiarity(**vars(statistics), scales=scales, reference=reference)
 
@@ -191,10 +191,10 @@ def _sums_and_distances(measures: Double, scales: Float) -> Float:
     return both
 
 
-def _ranks(both: Float, reference: Float, *, itself: int) -> Float:
-    """Return the ranks (n,) of pictures among those of a reference, which they are in or (`itself` 1) join."""
+def _ranks(both: Float, reference: Float) -> Float:
+    """Return how many pictures of a reference are no more familiar, (n,), those that are in it themselves included."""
     of_sum, of_distance = (
-        np.searchsorted(row, values, side="right") + itself for row, values in zip(reference, both, strict=False)
+        np.searchsorted(row, values, side="right") for row, values in zip(reference, both, strict=False)
     )
     ranks: Float = np.minimum(of_sum, 2 * of_distance).astype(np.float32)
     return ranks

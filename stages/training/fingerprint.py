@@ -48,10 +48,14 @@ def fingerprint(params: Params, split: StoredSplit, card: Card, ranks: Ranks) ->
 
 
 def imported_code() -> str:
-    """Return the hash of the stages' code that this process has imported, but for program/, which computes nothing."""
+    """Return the hash of the stages' code that this process has imported, but for what changes no number.
+
+    That is program/, and the decoders' processes, which are imported only where there is something to decode.
+    """
     modules = {Path(getattr(module, "__file__", None) or "") for module in [*sys.modules.values()]}
     files = sorted(file for file in modules if file.is_relative_to(STAGES))
-    computing = [file for file in files if not file.is_relative_to(STAGES / "program")]
+    left_out = STAGES / "program", STAGES / "pictures/decoder_processes.py"
+    computing = [file for file in files if not any(map(file.is_relative_to, left_out))]
     return _sha256(b"".join(path.read_bytes() for path in computing))
 
 

@@ -93,7 +93,7 @@ def sample(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
 
     They are drawn independently of `folds` with the same seed, and so meet every fold.
     """
-    shares = max(1, len(labels) // n)
+    shares = max(1, round(len(labels) / n))
     return with_some_of_each(one_of_folds(labels, shares, (seed, 1)), labels, 2, seed)
 
 
@@ -139,7 +139,7 @@ def hold_out(
         )
     # The draws, and their order, of scikit-learn's train_test_split, which takes longer to import than to ask.
     random = np.random.RandomState(seed)
-    kept = _in_proportion(counts, n_kept, random)
+    kept = _one_at_least(_in_proportion(counts, n_kept, random), counts)
     held = _in_proportion(counts - kept, n_held, random)
     held_out = np.zeros(len(labels), np.int32)
     for number, (n, m) in enumerate(zip(kept, held, strict=True)):
@@ -165,6 +165,15 @@ def _held_out_whole(
         missed = np.abs(np.cumsum(sizes[drawn]) - wanted)
         held_out[drawn[: 1 + int(np.argmin(missed[:-1]))] if len(own) > 1 else drawn] = 1
     return held_out[of_picture]
+
+
+def _one_at_least(kept: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many of each class are kept, as many in all, so that there is one of each on both sides."""
+    changed = np.clip(kept, 1, counts - 1)
+    while surplus := int(changed.sum() - kept.sum()):
+        largest = int(np.argmax(changed if surplus > 0 else counts - changed))
+        changed[largest] -= np.sign(surplus)
+    return changed
 
 
 def _in_proportion(counts: NDArray[np.int64], n: int, random: np.random.RandomState) -> NDArray[np.int64]:

@@ -79,9 +79,9 @@ def train(
 ) -> Result:
     """Train the layers above the frozen ones in place and leave `network` as it was after its best epoch.
 
-    A stratified, seeded share of the training pictures is held out; the best epoch is the one with the lowest
-    loss on it, and a fitted head counts as epoch 0 (see `History`). Frozen layers stay in evaluation mode, batch norm
-    included.
+    A stratified, seeded share of the training pictures is held out. The best epoch is the one with the lowest loss on
+    it, but a fitted head, epoch 0, only gives way to what is clearly better (see `History`). Frozen layers stay in
+    evaluation mode, batch norm included.
 
     Args:
         network: what to start from.
@@ -91,8 +91,8 @@ def train(
         strategy: the chosen block.
         ranks: the processes that share each batch. Each normalises its own part (batch norm), so that the result
             depends a little on their number.
-        checkpoint: written by the first of them after every epoch; where it holds some already, training goes on after
-            these, and ends as if it had never been interrupted. Trials that were not finished start again.
+        checkpoint: given the state by the first of them after every epoch; where it holds some already, training goes
+            on after these, and ends as if it had never been interrupted. Trials that were not finished start again.
         report: called after every epoch, with its number, how many there are at most and what it came to.
 
     Returns:
@@ -132,7 +132,7 @@ def train(
     if not stalled(history.trained_losses, strategy.patience):
         training.run(step, training.epochs, on_epoch_end, past=history.last)
     training.trained.load_state_dict(history.best_weights)
-    if history.lowest != history.best:
+    if history.best == 0 != history.lowest:
         lowest = history[history.lowest]
         within = f"within a standard error of {lowest.standard_error:.4f}"
         if math.isinf(lowest.standard_error):

@@ -15,6 +15,7 @@ from stages.training.linear_head import Float, LinearHead
 from stages.training.losses import LOSSES, Labels, cross_entropies
 
 TOLERANCE = 1e-5  # of the gradient's largest element: for heads that are compared
+SMALLEST = 1e-12  # curvature along a coordinate: a constant without a penalty has none
 FINE = 1e-7  # for those that are kept: as far as sums in float32 go
 
 
@@ -55,7 +56,7 @@ def solve(
     kept = sum(np.bincount(labels[rows][in_training[rows]], minlength=n_classes) for rows in slices([labels]))
     of_class = of_class / (views * (of_class @ kept))  # so that the rows' weights sum to 1
     size = len(design.curvature)
-    precondition = 1 / np.sqrt((1 - 1 / n_classes) / 2 * design.curvature + weight_decay)
+    precondition = 1 / np.sqrt(np.maximum((1 - 1 / n_classes) / 2 * design.curvature + weight_decay, SMALLEST))
     edges = np.cumsum([0, *map(len, design.means)])
     columns = [slice(first, end) for first, end in pairwise(edges)]
 
@@ -101,10 +102,17 @@ def solve(
 def calibrate(logits: Float, labels: Labels) -> float:
     """Return the factor on logits that makes their softmax best calibrated; it changes no prediction.
 
-    Temperature scaling: Guo et al. 2017, arXiv:1706.04599, on logits of pictures that were not trained on.
+    Temperature scaling: Guo et al. 2017, arXiv:1706.04599, on logits of pictures that were not trained on. Of `n` of
+    them no probability is to be surer than (n + 1) / (n + 2), as in Platt 1999, section 2.2: where all are right, the
+    most probable factor is infinite.
     """
+    n, n_classes = logits.shape
+    own, sums = logits[np.arange(n), labels].astype(np.float64), logits.sum(axis=1, dtype=np.float64)
 
     def loss(log_factor: float) -> float:
-        return float(cross_entropies(logits, labels, np.exp(log_factor)).mean())
+        factor = np.exp(log_factor)
+        of_own = cross_entropies(logits, labels, factor)
+        of_all = n_classes * (of_own + factor * own) - factor * sums  # of each class as if it were the label, summed
+        return float(((n + 1) * of_own + (of_all - of_own) / (n_classes - 1)).mean() / (n + 2))
 
     return float(np.exp(minimize_scalar(loss, bounds=(-5, 5), method="bounded").x))

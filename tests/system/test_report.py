@@ -198,6 +198,8 @@ def test_results_of_another_state_are_not_reported(reported: Checkout, tmp_path:
 def test_what_is_to_be_typed_gives_the_same_params(copied: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     copied.set(data__url=['/tmp/José\'s "set".zip', "C:\\a\\"], strategies__linear__weight_decay=[0.5, 0.25], seed=7)
     changed = yaml.safe_load((copied.folder / "params.yaml").read_text())
+    changed["data"] |= {"splits": {}, "labels": [{"table": "a.csv", "label": "b, c"}]}
+    changed["strategies"]["partial"]["views"] = None  # a block there
     changed["strategies"]["mine"] = changed["strategies"]["linear"] | {"class_weight": None, "n_splits": 3}
     (copied.folder / "params.yaml").write_text(yaml.safe_dump(changed))
     content = read_params(copied.folder / "params.yaml")

@@ -202,12 +202,18 @@ def name_suspects(
     return [row(suspect) for suspect in found]
 
 
-def summary(rows: Sequence[Row], n_train: int) -> dict[str, Any]:
-    """Return how many suspects there are of each kind, and what copies do to the accuracy, where that is known."""
+def summary(rows: Sequence[Row], n_looked_at: int) -> dict[str, Any]:
+    """Return how many suspects there are of each kind, and what copies do to the accuracy, where that is known.
+
+    Args:
+        rows: the suspects.
+        n_looked_at: training pictures whose labels were.
+
+    """
     kinds = Counter(row.suspect.kind for row in rows)
     copied = {row.picture for row in rows if row.across and row.split == "val"}
     content: dict[str, Any] = {
-        "labels": kinds["label"], "share_of_labels": kinds["label"] / n_train, "copies": kinds["copy"],
+        "labels": kinds["label"], "share_of_labels": kinds["label"] / n_looked_at, "copies": kinds["copy"],
         "copies_in_train_and_val": len(copied), "outliers": kinds["outlier"],
     }  # fmt: skip
     if copied and PREDICTIONS.exists():

@@ -68,6 +68,9 @@ def test_depths_of_a_head_that_is_trained_by_epochs() -> None:
     assert depths(**partial | {"layers": ["layer4", "layer3"]}, freeze="layer3") == ("layer3", "layer4")
     with pytest.raises(InputError, match="layers: layer2 lies below freeze, layer3"):
         depths(**partial | {"layers": ["layer2", "layer4"]}, freeze="layer3")
+    for layers in (["avgpool"], ["all"]):
+        with pytest.raises(InputError, match="freeze: resnet18 has no layer 'layer9' below its head; did you mean"):
+            depths(**partial | {"layers": layers}, freeze="layer9")
 
 
 @pytest.mark.parametrize("strategy", load_params(ROOT / "params.yaml").strategies)

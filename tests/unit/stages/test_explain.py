@@ -13,7 +13,7 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from stages import explain, train
+from stages import evaluate, explain, train
 from stages.evaluation.contact_sheet import Tile
 from stages.evaluation.grad_cam import grad_cam, pixels, tinted
 from stages.files.card import Card
@@ -27,8 +27,10 @@ from stages.program.errors import InputError
 from stages.program.params import Augment
 from stages.training.batches import Batches
 from tests.drawn import draw_images
-from tests.small_run import ONCE, encode, write_params
+from tests.small_run import ONCE, encode, run, write_params
 from tests.tiny_network import FAMILY, NAME, tiny  # noqa: F401
+from tools.predict import Prediction as Predicted
+from tools.predict import predict as predict_pictures
 
 CPU = torch.device("cpu")
 Pixels = NDArray[np.uint8]
@@ -116,6 +118,19 @@ def predict(card: Card) -> list[Prediction]:
     probabilities[np.arange(15), guesses] = p
     write_predictions(PREDICTIONS, split.names, split.labels, probabilities, card.classes)
     return [*read_predictions()]
+
+
+@pytest.mark.parametrize(("strategy", "block"), [("finetune", {}), ("partial", {"freeze": "layer1"})])
+def test_a_network_that_is_trained_ends_at_its_last_depth(
+    drawn_images: Path, strategy: str, block: dict[str, Any], tiny: str  # noqa: F811
+) -> None:  # fmt: skip
+    card = run(strategy, {**ONCE, **block, "layers": ["layer1"]}, tiny)
+    assert [*card.layers] == ["stem", "layer1", "head"]
+    evaluate.main()
+    explain.main()
+    assert Path("metrics/pictures/doubts.jpg").exists()
+    [*found] = predict_pictures([next(Path("data/images/val").rglob("*.png"))])
+    assert isinstance(found[0], Predicted)
 
 
 @pytest.mark.usefixtures("models")

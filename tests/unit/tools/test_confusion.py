@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from stages.files.predictions import Prediction
-from tools.confusion import DARK, LIGHT, confused, draw_matrix
+from tools.confusion import DARK, LIGHT, SHADES, _shades, confused, draw_matrix
 
 
 def rows(*pairs: tuple[str, str]) -> list[Prediction]:
@@ -40,6 +40,12 @@ def test_what_is_in_the_picture(n: int, dark: bool) -> None:
     expected[np.arange(n - 1), np.arange(n - 1)] = blue
     expected[n - 1, 0] = orange
     assert np.abs(matrix - expected).max() == 0
+
+
+@pytest.mark.parametrize("n", [11, 22, 91])  # 100 / n is rounded up, and n times that is more than 100
+def test_a_class_of_any_size_that_is_all_right_is_blue_and_all_wrong_orange(n: int) -> None:
+    shades = _shades(rows(*[("a", "a")] * n, *[("b", "a")] * n), ["a", "b"])
+    assert shades.tolist() == [[SHADES, 0], [2 * SHADES, 0]]
 
 
 def test_one_of_a_hundred_is_seen() -> None:

@@ -67,7 +67,8 @@ def test_where_one_split_is_held_out_what_was_trained_on_is_the_measure() -> Non
     assert known.n_reference == 100
     np.testing.assert_allclose(known.mean, rows[:300].mean(axis=0), rtol=1e-5)
     shares = known(rows[held], logits[held])
-    assert 0.02 <= shares.min() <= 0.05
+    assert shares.min() == pytest.approx(2 / 101), "of the least familiar: it, and the one like it"
+    assert known(rows[held[:1]] + 100, logits[held[:1]] * 0) == pytest.approx(1 / 101), "less familiar than any"
     assert shares.max() == 1
     assert shares.mean() == pytest.approx(0.52, abs=0.03)
     assert known.reference[2, 0] == 1, "of the least familiar: ranks count from 1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +47,9 @@ def test_whatever_a_training_depends_on_is_in_it_by_name(in_tmp_path: Path, monk
         with monkeypatch.context() as changed:
             changed.setattr(f"{module}.{name}", lambda: 0)
             assert differing() == {"version of PyTorch" if name == "__version__" else "number of threads"}
-    for module, names in (("stages.training.fingerprint", {"code"}), ("stages.program.progress", set())):
+    nothing = ("stages.program.progress", "stages.pictures.decoder_processes")  # the latter where inputs are stored
+    assert importlib.import_module(nothing[1])
+    for module, names in (("stages.training.fingerprint", {"code"}), *((one, set()) for one in nothing)):
         with monkeypatch.context() as changed:
             changed.delitem(sys.modules, module)
             assert differing() == names

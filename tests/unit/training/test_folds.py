@@ -48,8 +48,21 @@ def test_the_hold_out_is_that_of_scikit_learn(counts: list[int], share: float, s
         with pytest.raises(InputError, match=f"^holdout is {share}, which does not divide {len(labels)} training"):
             folds.hold_out(labels, share, seed)
     else:
-        for found, side in zip(folds.hold_out(labels, share, seed), expected, strict=True):
-            assert np.array_equal(found, np.sort(side))
+        found = folds.hold_out(labels, share, seed)
+        assert np.array_equal(np.sort(np.concatenate(found)), np.arange(len(labels)))
+        for ours, theirs in zip(found, expected, strict=True):
+            assert len(ours) == len(theirs)
+            assert len(np.unique(labels[ours])) == len(counts), "theirs may lack a small class on one side"
+        if all(len(np.unique(labels[side])) == len(counts) for side in expected):
+            for ours, theirs in zip(found, expected, strict=True):
+                assert np.array_equal(ours, np.sort(theirs))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.8])
+def test_a_small_class_is_on_both_sides(share: float) -> None:
+    labels = np.repeat([0, 1, 2], [998, 2, 3])
+    for side in folds.hold_out(labels, share, 0):
+        assert np.bincount(labels[side], minlength=3).min() >= 1
 
 
 def test_of_many_pictures_some_of_each_class_are_asked() -> None:
