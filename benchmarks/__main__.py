@@ -60,11 +60,13 @@ features of each picture once, then scikit-learn; no cache, no checks, no curves
 
 ## Growth
 
-The photographs repeated under new names, one stored view, `dvc repro evaluate` from an empty cache.
+The photographs repeated, each with other bytes behind its end so that none is a copy, one stored view,
+`dvc repro evaluate` from an empty cache.
 
 {grown}
 
-DVC's own part is what remains of the command beside the stages: hashing, linking and locking.
+DVC's own part is what remains of the command beside the stages: hashing, linking and locking. Above `data.shard_above`
+pictures lie in shards, of which it sees a handful.
 
 ## Memory
 
