@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import statistics
 import sys
 import tempfile
@@ -66,7 +67,9 @@ The photographs repeated, each with other bytes behind its end so that none is a
 {grown}
 
 DVC's own part is what remains of the command beside the stages: hashing, linking and locking. Above `data.shard_above`
-pictures lie in shards, of which it sees a handful.
+pictures lie in shards, of which it sees a handful; but it hashes the folder that the set comes from, file by file, and
+all bytes of the archive and of the shards. Of 40,000 drawn pictures of 8 x 8 pixels in an archive its own part was
+3.7 s, and nothing to do 0.8 s.
 
 ## Memory
 
@@ -236,6 +239,7 @@ class Bench:
             checkout.run("dvc", "repro", "features")
             for launch in (None, LAUNCH, None, LAUNCH):
                 checkout.set({"launch": launch})
+                shutil.rmtree(checkout.folder / "data/rows")  # or nothing would be computed
                 checkout.run("dvc", "repro", "--force", "--single-item", "features")
                 self.note(f"{n} pictures, {launch or 'one process'}", checkout.costs()[-1]["seconds"])
         passes = 1600  # a view of each picture
