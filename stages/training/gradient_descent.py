@@ -329,7 +329,7 @@ class Training:
         labels = self.batches.split.labels[self.holdout_indices]
         if not np.isfinite(logits).all():
             return 1.0, np.full(len(labels), np.nan, np.float32), 0.0
-        factor = calibrate(logits, labels)
+        factor = calibrate(logits, labels, smoothed=self.strategy.loss == "hinge")
         if self.strategy.loss == "cross_entropy":
             factor = min(1.0, factor)
         losses = cross_entropies(logits, labels, factor)

@@ -99,12 +99,17 @@ def solve(
     return np.concatenate([weight.ravel(), result.x[-n_classes:]]), loss
 
 
-def calibrate(logits: Float, labels: Labels) -> float:
+def calibrate(logits: Float, labels: Labels, *, smoothed: bool = True) -> float:
     """Return the factor on logits that makes their softmax best calibrated; it changes no prediction.
 
-    Temperature scaling: Guo et al. 2017, arXiv:1706.04599, on logits of pictures that were not trained on. Of `n` of
-    them no probability is to be surer than (n + 1) / (n + 2), as in Platt 1999, section 2.2: where all are right, the
-    most probable factor is infinite.
+    Temperature scaling: Guo et al. 2017, arXiv:1706.04599.
+
+    Args:
+        logits: float32 (n, classes), of pictures that were not trained on.
+        labels: int64 (n,).
+        smoothed: whether no probability is to be surer than (n + 1) / (n + 2), as in Platt 1999, section 2.2: of
+            margins, whose scale means nothing, the most probable factor is infinite where all are right.
+
     """
     n, n_classes = logits.shape
     own, sums = logits[np.arange(n), labels].astype(np.float64), logits.sum(axis=1, dtype=np.float64)
@@ -112,6 +117,8 @@ def calibrate(logits: Float, labels: Labels) -> float:
     def loss(log_factor: float) -> float:
         factor = np.exp(log_factor)
         of_own = cross_entropies(logits, labels, factor)
+        if not smoothed:
+            return float(of_own.mean())
         of_all = n_classes * (of_own + factor * own) - factor * sums  # of each class as if it were the label, summed
         return float(((n + 1) * of_own + (of_all - of_own) / (n_classes - 1)).mean() / (n + 2))
 

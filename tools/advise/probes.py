@@ -112,7 +112,7 @@ def probe_coordinates(name: str, coordinates: Float, labels: Labels, seed: int, 
 
 def _scored(name: str, problem: Problem, seed: int) -> Probe:
     _, _, logits = cross_validate(problem, WEIGHT_DECAYS, SPLITS, seed, ROUGH, shown=False)
-    logits = logits * np.float32(calibrate(logits, problem.labels))
+    logits = logits * np.float32(calibrate(logits, problem.labels, smoothed=problem.loss == "hinge"))
     losses = cross_entropies(logits, problem.labels)
     probabilities = np.exp(log_softmax(logits.astype(np.float64)))
     return Probe(name, losses, logits.argmax(axis=1) == problem.labels, probabilities, problem.groups)
