@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from pathlib import Path
@@ -40,7 +41,8 @@ def test_any_damage_is_noticed(in_tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "of a training with another seed" in capsys.readouterr().out
 
 
-def test_ctrl_c_while_a_checkpoint_is_written(in_tmp_path: Path) -> None:
+def test_ctrl_c_while_a_checkpoint_is_written(in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.files.checkpoint.LONG", math.inf)  # all of them, however slow the disk is
     (in_tmp_path / "data").mkdir()
     checkpoint = Checkpoint({"seed": 0})
     tensors = [torch.zeros(1 << 18) for _ in range(32)]
