@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from stages.dataset.label_tables import Columns, Names, Table, contradicts, find_columns, named_by_folder, unread_split
+from stages.dataset.label_tables import Columns, Table, find_columns, unread_split
+from stages.dataset.picture_names import Names, contradicts, named_by_folder
 from stages.dataset.split_folders import TEST, TRAIN, UNLABELLED, VAL, Parts, SplitName
 from stages.program.errors import InputError
 from stages.program.params import LabelTable
@@ -183,7 +184,8 @@ def _check_agree(table: Table, picture: Parts, one: Label, other: Label) -> None
 
 def _with_header(read: Table, names: Names, wanted: LabelTable | None = None) -> Table:
     """Return a table whose first line is a row if it names a picture, in a column in which other rows do so as well."""
-    if wanted and any(name in read.columns for name in (wanted.file, wanted.label, wanted.split) if name):
+    asked = [name for name in (wanted.file, wanted.label, wanted.split) if name] if wanted else []
+    if asked and set(asked) <= set(read.columns):
         return read
     named = [n for n, cell in enumerate(read.columns) if names.find(cell)]
     is_row = any(not read.rows or any(names.find(row[n]) for row in read.rows) for n in named)

@@ -551,7 +551,7 @@ def test_a_row_of_another_picture_is_not_that_of_one_with_its_name(tmp_path: Pat
     assert classes_of(layout) == {"p2/0.jpg": "b", "p2/1.jpg": "a"}
 
 
-@pytest.mark.parametrize("around", ["", "data/", "C:\\data\\", "/content/d/"])
+@pytest.mark.parametrize("around", ["", "./", "/", "data/", "C:\\data\\", "/content/d/"])
 @pytest.mark.parametrize("table", ["t.csv", "train/t.csv"])
 def test_folders_tell_pictures_apart_whatever_lies_around_them(tmp_path: Path, around: str, table: str) -> None:
     pictures = [f"{split}/images/{number}.jpg" for split in ("train", "valid") for number in range(4)]
@@ -603,6 +603,11 @@ def test_lines_and_headers_are_what_they_look_like(tmp_path: Path) -> None:
     for labels in ("t.csv", {"table": "t.csv", "file": "file"}):
         layout = lay_out([*pictures, "label.jpg"], params(labels=labels), {"t.csv": f"file,label\n{rows}"}, tmp_path)
         assert set(classes_of(layout)) == set(pictures)
+    numbers = "".join(f"{number}.jpg,{number % 2 + 2}\n" for number in range(4))  # without names; a class is called 2
+    block = {"table": "t.csv", "file": "1", "label": "2"}
+    assert classes_of(lay_out(pictures, params(labels=block), {"t.csv": numbers}, tmp_path)) == {
+        f"{number}.jpg": str(number % 2 + 2) for number in range(4)
+    }
 
 
 def written(folder: Path, text: str) -> Path:
