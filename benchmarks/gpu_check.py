@@ -33,7 +33,8 @@ from benchmarks.checkout import STAGES
 from benchmarks.growth import repeat
 from stages.files.card import Card
 from stages.files.picture_split import PictureSplit
-from stages.model.devices import autocast, cast_once, choose_device, machine_name, pinned, send
+from stages.model.devices import autocast, cast_once, choose_device, machine_name
+from stages.model.streams import pinned, send
 from stages.pictures.decoder_processes import Decoders, Ring
 from stages.pictures.decoding import decode_batches
 from stages.program.threads import cores

@@ -18,7 +18,8 @@ from stages.files.picture_split import PictureSplit
 from stages.files.predictions import Prediction, read_predictions
 from stages.files.stored_split import StoredSplit
 from stages.model.chain import restore
-from stages.model.devices import choose_device, send
+from stages.model.devices import choose_device
+from stages.model.streams import send
 from stages.pictures import decoding
 from stages.pictures.views import evaluation_view, training_view, view_draws
 from stages.program.errors import InputError

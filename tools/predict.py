@@ -24,7 +24,8 @@ from stages.dataset.suffixes import picture_like
 from stages.files.card import Card, Preprocessing
 from stages.files.listing import files_below
 from stages.model.chain import restore, whole_network
-from stages.model.devices import autocast, choose_device, send
+from stages.model.devices import autocast, choose_device
+from stages.model.streams import send
 from stages.pictures import decoding
 from stages.pictures.views import evaluation_view
 from stages.program.errors import InputError

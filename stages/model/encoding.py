@@ -223,7 +223,7 @@ def _network_encoder(
 ) -> Encoder:
     import torch
 
-    from stages.model import devices
+    from stages.model import devices, streams
     from stages.pictures.views import evaluation_view, training_view, view_draws
 
     device = devices.choose_device(params.device)
@@ -255,16 +255,16 @@ def _network_encoder(
 
         def encode(squares: Squares, contents: Contents | None, views: Sequence[int]) -> Callable[[], Arrays]:
             with torch.inference_mode(), devices.autocast(device, params.precision):
-                arrays = [devices.receive(one) for one in compute(torch.from_numpy(squares), contents, views)]
+                arrays = [streams.receive(one) for one in compute(torch.from_numpy(squares), contents, views)]
             return lambda: arrays
 
         return Encoder(encode, full, cores())
 
     full = accelerator_batch(card.preprocessing)
-    streams = devices.Streams(device)
+    copying_and_computing = streams.Streams(device)
 
     def start(squares: Squares, contents: Contents | None, views: Sequence[int]) -> Callable[[], Arrays]:
         with torch.inference_mode(), devices.autocast(device, params.precision):
-            return streams.compute(squares, lambda batch: compute(batch, contents, views))
+            return copying_and_computing.compute(squares, lambda batch: compute(batch, contents, views))
 
-    return Encoder(start, full, 0, partial(devices.pinned, device=device))
+    return Encoder(start, full, 0, partial(streams.pinned, device=device))

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stages.model.chain import trained_layers
-from stages.model.devices import autocast, prefetched, random_states, set_random_states
+from stages.model.devices import autocast, random_states, set_random_states
 from stages.model.ranks import Ranks
+from stages.model.streams import prefetched
 from stages.program.errors import InputError
 from stages.program.params import GradientDescent
 from stages.training.batch_loss import BatchLoss

@@ -9,8 +9,9 @@ from torch import nn
 
 from stages.files.card import Card
 from stages.files.stored_split import StoredSplit
-from stages.model.devices import autocast, send
+from stages.model.devices import autocast
 from stages.model.ranks import Ranks
+from stages.model.streams import send
 from stages.pictures.views import evaluation_view, training_view, view_draws, view_numbers
 from stages.program.params import Augment
 

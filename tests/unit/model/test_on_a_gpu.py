@@ -138,7 +138,7 @@ def _width(card: Card) -> int:
 @pytest.mark.parametrize(
     "plant",
     [
-        lambda: ("stages.model.devices.send", lambda array, _: torch.from_numpy(array)),  # never sent
+        lambda: ("stages.model.streams.send", lambda array, _: torch.from_numpy(array)),  # never sent
         lambda: (
             "stages.model.devices.choose_device",
             lambda _: torch.device("cuda"),
@@ -158,7 +158,7 @@ def test_faults_are_noticed(card: Card, monkeypatch: pytest.MonkeyPatch, plant: 
 
 
 def test_a_thread_that_does_not_name_its_device_is_noticed(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.model.devices.using", lambda _, stream: entered(stream))
+    monkeypatch.setattr("stages.model.streams.using", lambda _, stream: entered(stream))
     _, traffic = encode(card, "float32", "pooled", 1)
     assert traffic.strays == 2
 
@@ -167,7 +167,7 @@ def test_waiting_is_noticed(card: Card, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(views, "_levels", views._levels.__wrapped__)  # copied anew in every batch
     _, traffic = encode(card, "float32", "pooled", 0)
     assert traffic.sent.total() == 2 * 3, "mean and std, for each of three views"
-    monkeypatch.setattr("stages.model.devices.send", lambda array, device: torch.from_numpy(array).to(device))
+    monkeypatch.setattr("stages.model.streams.send", lambda array, device: torch.from_numpy(array).to(device))
     _, traffic = encode(card, "float32", "pooled", 0)
     assert traffic.sent.total() == 2 * 3 + 1, "and the squares"
 
@@ -316,7 +316,7 @@ def in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     def one_by_one(items: Iterator[Any], ahead: int) -> Iterator[Any]:
         yield from items
 
-    monkeypatch.setattr("stages.model.devices.in_background", one_by_one)
+    monkeypatch.setattr("stages.model.streams.in_background", one_by_one)
     monkeypatch.setattr("stages.model.encoding.in_background", one_by_one)
 
 

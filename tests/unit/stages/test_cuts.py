@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from stages import evaluate, features, train
 from stages.files.card import Card
 from stages.files.stored_split import StoredSplit
-from stages.model import catalogue, chain, devices
+from stages.model import catalogue, chain, devices, streams
 from stages.model.ranks import Ranks
 from stages.pictures import decoding
 from stages.pictures.views import evaluation_view
@@ -244,7 +244,7 @@ def test_bfloat16_maps_take_two_bytes_and_lose_nothing(run: Run) -> None:
     with torch.inference_mode(), devices.autocast(torch.device("cpu"), "bfloat16"):
         expected = frozen(evaluation_view(torch.from_numpy(square)[None], card.preprocessing))
     assert expected.dtype == torch.bfloat16
-    found = devices.send(np.ascontiguousarray(stored[:1, 0]), torch.device("cpu"))
+    found = streams.send(np.ascontiguousarray(stored[:1, 0]), torch.device("cpu"))
     torch.testing.assert_close(found, expected, atol=0.02, rtol=0.02)
 
 
