@@ -62,6 +62,9 @@ class Live:
 
     def next_step(self):
         pass
+
+    def end(self):
+        pass
 '''
 
 
@@ -131,7 +134,7 @@ class Place:
 
     def environment(self) -> dict[str, str]:
         """Return the environment of what runs here."""
-        paths = [str(ROOT), str(self.folder.parent / "stand-in")]
+        paths = [str(ROOT), str(self.folder.parent / "stand-in"), *filter(None, [os.environ.get("PYTHONPATH")])]
         return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
 
     def features(self) -> dict[str, NDArray[np.float32]]:
