@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from tools.sample.drawing import draw
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMITS = {"float32": 1e-4, "bfloat16": 0.1}  # of the relative difference from the CPU's float32
+SHARE = 0.85  # that `features` reaches of what it cannot be faster than
 QUEUED = 10  # batches that the bare network is given before it is waited for
 TIMEOUT = 300  # seconds of a stage: processes that wait for each other would do so for ever
 LIVE = '''\
@@ -127,10 +128,20 @@ class Place:
                 command, cwd=self.folder, env=self.environment(), capture_output=True,
                 encoding="utf-8", check=False, timeout=TIMEOUT,
             )  # fmt: skip
-            if done.returncode:
+            if done.returncode or "deterministic" in done.stderr:  # PyTorch warns of what is not
                 raise RuntimeError(f"{module} in {self.folder.name}: {done.stdout[-300:]}{done.stderr[-900:]}")
             printed += done.stdout
         return printed
+
+    def lines(self, module: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+        """Run a stage, and yield it with each line that it prints, when it does."""
+        with subprocess.Popen(
+            [sys.executable, "-m", module], cwd=self.folder, env=self.environment(), stdout=subprocess.PIPE,
+            encoding="utf-8",
+        ) as process:  # fmt: skip
+            assert process.stdout
+            for line in process.stdout:
+                yield process, line
 
     def environment(self) -> dict[str, str]:
         """Return the environment of what runs here."""
@@ -176,7 +187,8 @@ class Machine:
     """The checks of one device, in folders below `work`."""
 
     def __init__(self, checks: Checks, work: Path, device: str, n_pictures: int) -> None:
-        self.checks, self.work, self.device, self.n_pictures = checks, work, device, n_pictures
+        self.checks, self.work, self.device = checks, work, device
+        self.sizes = [n_pictures // 4, n_pictures]
         if device == "cpu":
             draw(work / "set.zip", train=20, val=10)
         else:
@@ -200,6 +212,7 @@ class Machine:
             self.pinning,
             self.several_processes,
             self.rates,
+            self.epochs,
         ):
             self.checks.part(part.__name__, part)
 
@@ -236,14 +249,9 @@ class Machine:
         )
         whole.run("stages.features", "stages.train", "stages.evaluate", "stages.explain")
         again.run("stages.features")
-        with subprocess.Popen(
-            [sys.executable, "-m", "stages.train"], cwd=again.folder, env=again.environment(), stdout=subprocess.PIPE,
-            encoding="utf-8",
-        ) as process:  # fmt: skip
-            assert process.stdout
-            for line in process.stdout:
-                if line.startswith("epoch 3/"):
-                    process.send_signal(signal.SIGKILL)
+        for process, line in again.lines("stages.train"):
+            if line.startswith("epoch 3/"):
+                process.send_signal(signal.SIGKILL)
         said = re.findall(r"resuming after epoch \d of \d", again.run("stages.train"))
         same = digests(whole.folder) == digests(again.folder)
         self.checks.note("finetune, killed and resumed", bool(said) and same, ", ".join(said))
@@ -258,14 +266,18 @@ class Machine:
             self.checks.note(f"export, {form}", True, printed.splitlines()[0][-60:])
 
     def partial(self) -> None:
-        """The upper layers are trained, with classes weighted."""
+        """The upper layers of a network with attention are trained, with classes weighted, to the same bytes twice."""
+        name = "vit_b_16" if self.device != "cpu" else "resnet18"  # minutes on a CPU
         block: dict[str, Any] = {
             "strategy": "partial", "strategies__partial__epochs": 2, "strategies__partial__class_weight": "balanced",
-            "strategies__partial__learning_rate": 1e-4,
+            "strategies__partial__learning_rate": 1e-4, "backbone__name": name,
         }  # fmt: skip
-        place = Place(self.work / "partial", self.device, "bfloat16", self.cpu.folder, **block)
-        place.run("stages.features", "stages.train", "stages.evaluate", "stages.explain")
-        self.checks.note("partial, bfloat16, balanced", True, "ran to its end")
+        one = Place(self.work / "partial-1", self.device, "bfloat16", **block)
+        one.run(*(f"stages.{stage}" for stage in STAGES))
+        two = Place(self.work / "partial-2", self.device, "bfloat16", one.folder, **block)
+        two.run("stages.features", "stages.train")
+        same = digests(one.folder) == digests(two.folder)
+        self.checks.note(f"{name}, partial, bfloat16, balanced", same, "the same bytes twice")
 
     def pinning(self) -> None:
         """The device copies by itself from the memory that decoders write to."""
@@ -294,60 +306,124 @@ class Machine:
 
     def rates(self) -> None:
         """Measure `features`, and what it cannot be faster than: decoding, and the network alone."""
-        note, same = self.checks.note, list[str]()
-        computed, seconds = [], []  # of a quarter of the pictures and of all: what starting takes is in both
-        for n in (self.n_pictures // 4, self.n_pictures):
-            repeat(self.cpu.folder / "data/images", self.work / "repeated", n)
-            place = Place(self.work / f"many-{n}", self.device, "auto", data__path=str(self.work / "repeated"))
-            place.run("stages.download", "stages.unzip", "stages.weights")
-            found = re.findall(r": .*?(\d+) computed, (\d+) pictures a second", place.run("stages.features"))
-            computed.append(sum(int(number) for number, _ in found))
-            seconds.append(sum(int(number) / int(rate) for number, rate in found))
-        rate = (computed[1] - computed[0]) / max(seconds[1] - seconds[0], 1e-3)
-        note("each picture is computed", computed == [self.n_pictures // 4, self.n_pictures], computed[1])
-        note("features, pictures a second", True, round(rate))
-        for processes in (False, True):
-            rate, squares = decoding_rate(place.folder, processes=processes)
-            how = "processes" if processes else "threads"
-            note(f"decoding on all cores, {how}, pictures a second", True, round(rate))
-            same.append(squares)
-        note("processes decode the same bytes as threads", same[0] == same[1], same[0][:12])
-        for batch in (64, 256) if self.device != "cpu" else (8,):
-            rate = round(bare_network(self.device, batch))
-            note(f"the bare network, batches of {batch}, pictures a second", True, rate)
+        note, accelerator = self.checks.note, self.device != "cpu"
+        decoding: dict[str, list[float]] = {"threads": [], "processes": []}
+        squares = []
+        for n in self.sizes:
+            repeat(self.cpu.folder / "data/images", self.work / f"repeated-{n}", n)
+            place = self._many("resnet18", n)
+            for how, seconds in decoding.items():
+                took, digest = decode(place.folder, processes=how == "processes")
+                seconds.append(took)
+                squares.append(digest)
+        for how, seconds in decoding.items():
+            note(f"decoding on all cores, {how}, pictures a second", True, round(self._rate(seconds)))
+        note("processes decode the same bytes as threads", squares[::2] == squares[1::2], squares[0][:12])
+        for name in ("resnet18", "vit_b_16") if accelerator else ("resnet18",):
+            computed, seconds = [], []
+            for n in self.sizes:
+                place = self._many(name, n)
+                found = re.findall(r": .*?(\d+) computed, (\d+) pictures a second", place.run("stages.features"))
+                computed.append(sum(int(number) for number, _ in found))
+                seconds.append(sum(int(number) / int(rate) for number, rate in found))
+            note(f"{name}: each picture is computed", computed == self.sizes, computed[-1])
+            bare = bare_network(name, self.device, 256 if accelerator else 8)
+            note(f"{name}: the bare network, pictures a second", True, round(bare))
+            rate, most = self._rate(seconds), min(bare, self._rate(decoding["processes" if accelerator else "threads"]))
+            held = not accelerator or rate > SHARE * most  # on a CPU they share the cores
+            found = f"{rate:.0f}: {rate / most:.2f} of the lesser of decoding and the bare network"
+            note(f"{name}: features, pictures a second", held, found)
+
+    def _many(self, name: str, n: int) -> Place:
+        """Return where the stages before `features` have run with `n` pictures and a network."""
+        folder, path = self.work / f"{name}-{n}", str(self.work / f"repeated-{n}")
+        if folder.exists():
+            return Place(folder / "again", self.device, "auto", folder)
+        place = Place(folder, self.device, "auto", data__path=path, backbone__name=name)
+        place.run("stages.download", "stages.unzip", "stages.weights")
+        return place
+
+    def _rate(self, seconds: Sequence[float]) -> float:
+        """Return pictures a second, from the seconds that each of the sizes took: starting is in both."""
+        return (self.sizes[1] - self.sizes[0]) / max(seconds[1] - seconds[0], 1e-3)
+
+    def epochs(self) -> None:
+        """Measure `finetune`, and the steps alone."""
+        batch, n = (64, self.sizes[0]) if self.device != "cpu" else (8, 16)
+        block: dict[str, Any] = {
+            "strategy": "finetune", "strategies__finetune__epochs": 4, "strategies__finetune__learning_rate": 1e-5,
+            "strategies__finetune__batch_size": batch,
+        }  # fmt: skip
+        place = Place(self.work / "epochs", self.device, "auto", self._many("resnet18", n).folder, **block)
+        place.run("stages.features")
+        times = [time.perf_counter() for _, line in place.lines("stages.train") if re.match(r"epoch [1-4]/4", line)]
+        rate, bare = 3 * n / (times[3] - times[0]), bare_training(self.device, batch)
+        found = f"{rate:.0f}, held out or not: {rate / bare:.2f} of the steps alone, {bare:.0f}"
+        self.checks.note(f"finetune, batches of {batch}, pictures a second", True, found)
 
 
-def decoding_rate(folder: Path, *, processes: bool) -> tuple[float, str]:
-    """Return how many pictures a second all cores decode, and the hash of some of the squares' pixels."""
+def decode(folder: Path, *, processes: bool) -> tuple[float, str]:
+    """Return how many seconds all cores decode the pictures, and the hash of some of the squares' pixels."""
     preprocessing = Card.read(folder / "data/weights").preprocessing
-    pictures = PictureSplit(folder / "data/images/train")
-    numbers, digest, started = np.arange(len(pictures)), hashlib.sha256(), time.perf_counter()
-    batches = (
-        iter(Decoders([(pictures, numbers)], preprocessing, 256, cores()))
-        if processes
-        else decode_batches(pictures.open, numbers, preprocessing, 256)
-    )
-    for squares in batches:
-        digest.update(squares[:, ::16, ::16].tobytes())
-    return len(numbers) / (time.perf_counter() - started), digest.hexdigest()
+    digest, started = hashlib.sha256(), time.perf_counter()
+    for split in ("train", "val"):
+        pictures = PictureSplit(folder / "data/images" / split)
+        numbers = np.arange(len(pictures))
+        batches = (
+            iter(Decoders([(pictures, numbers)], preprocessing, 256, cores()))
+            if processes
+            else decode_batches(pictures.open, numbers, preprocessing, 256)
+        )
+        for squares in batches:
+            digest.update(squares[:, ::16, ::16].tobytes())
+    return time.perf_counter() - started, digest.hexdigest()
 
 
-def bare_network(name: str, batch: int, seconds: float = 2.0) -> float:
+def bare_network(name: str, device_name: str, batch: int, seconds: float = 2.0) -> float:
     """Return how many pictures a second the network alone takes, in bfloat16 where that is native."""
     from torchvision import models
 
-    device = choose_device(name)
-    network = models.resnet18().eval().to(device).to(memory_format=torch.channels_last)
+    device = choose_device(device_name)
+    network = models.get_model(name).eval().to(device).to(memory_format=torch.channels_last)
     cast_once(network, device, "auto")
     pictures = torch.randn(batch, 3, 224, 224, device=device).contiguous(memory_format=torch.channels_last)
-    n, started = 0, time.perf_counter()
+
+    def step() -> float:
+        return float([network(pictures) for _ in range(QUEUED)][-1][0, 0])  # the device computes one after the other
+
     with torch.inference_mode(), autocast(device, "auto"):
-        for warm in (True, False):
-            n, started = 0, time.perf_counter()
-            while time.perf_counter() - started < (0.5 if warm else seconds):
-                outputs = [network(pictures) for _ in range(QUEUED)]
-                outputs[-1][0, 0].item()  # the device computes one after the other
-                n += QUEUED * batch
+        return batch * QUEUED * times_a_second(step, seconds)
+
+
+def bare_training(device_name: str, batch: int, seconds: float = 2.0) -> float:
+    """Return how many pictures a second ResNet-18 alone is trained with, the same batch again and again."""
+    from torchvision import models
+
+    device = choose_device(device_name)
+    network = models.resnet18(num_classes=2).train().to(device).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.SGD(network.parameters(), 1e-5, momentum=0.9)
+    pictures = torch.randn(batch, 3, 224, 224, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(batch, dtype=torch.int64, device=device)
+
+    def step() -> float:
+        for _ in range(QUEUED):
+            optimiser.zero_grad()
+            with autocast(device, "auto"):
+                loss = torch.nn.functional.cross_entropy(network(pictures), labels)
+            loss.backward()
+            optimiser.step()
+        return float(loss.detach())
+
+    return batch * QUEUED * times_a_second(step, seconds)
+
+
+def times_a_second(run: Callable[[], object], seconds: float) -> float:
+    """Return how often something runs in a second, after a while of it."""
+    for duration in (0.5, seconds):
+        n, started = 0, time.perf_counter()
+        while time.perf_counter() - started < duration:
+            run()
+            n += 1
     return n / (time.perf_counter() - started)
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from stages.files.card import Card, Preprocessing
 from stages.model.catalogue import family_of
 from stages.model.chain import layer_of, whole_network
+from stages.model.devices import deterministic_attention
 
 ORANGE = (255, 120, 0)
 
@@ -52,12 +53,13 @@ def grad_cam(network: nn.Module, card: Card, views: torch.Tensor, predicted: tor
 
     whole = whole_network(network.requires_grad_(requires_grad=False), card)
     hook = layer_of(whole, card, layer).register_forward_hook(capture)
-    try:
-        logits = whole(views)
-    finally:
-        hook.remove()
-    (output,) = captured
-    (gradients,) = map(to_maps, torch.autograd.grad(logits.gather(1, predicted[:, None]).sum(), output))
+    with deterministic_attention(views.device):
+        try:
+            logits = whole(views)
+        finally:
+            hook.remove()
+        (output,) = captured
+        (gradients,) = map(to_maps, torch.autograd.grad(logits.gather(1, predicted[:, None]).sum(), output))
     heat = torch.relu((gradients.mean(dim=(2, 3), keepdim=True) * to_maps(output.detach())).sum(dim=1, keepdim=True))
     heat = heat / heat.amax(dim=(2, 3), keepdim=True).clamp(min=1e-12)
     large = F.interpolate(heat, views.shape[2:], mode="bicubic", align_corners=False).clamp(0, 1)
