@@ -331,8 +331,8 @@ class Machine:
             note(f"{name}: the bare network, pictures a second", True, round(bare))
             rate, most = self._rate(seconds), min(bare, self._rate(decoding["processes" if accelerator else "threads"]))
             held = not accelerator or rate > SHARE * most  # on a CPU they share the cores
-            found = f"{rate:.0f}: {rate / most:.2f} of the lesser of decoding and the bare network"
-            note(f"{name}: features, pictures a second", held, found)
+            share = f"{rate:.0f}: {rate / most:.2f} of the lesser of decoding and the bare network"
+            note(f"{name}: features, pictures a second", held, share)
 
     def _many(self, name: str, n: int) -> Place:
         """Return where the stages before `features` have run with `n` pictures and a network."""
@@ -349,12 +349,12 @@ class Machine:
 
     def epochs(self) -> None:
         """Measure `finetune`, and the steps alone."""
-        batch, n = (64, self.sizes[0]) if self.device != "cpu" else (8, 16)
+        batch, n = 64 if self.device != "cpu" else 8, self.sizes[0]  # pictures, of which `rates` has made places
         block: dict[str, Any] = {
             "strategy": "finetune", "strategies__finetune__epochs": 4, "strategies__finetune__learning_rate": 1e-5,
             "strategies__finetune__batch_size": batch,
         }  # fmt: skip
-        place = Place(self.work / "epochs", self.device, "auto", self._many("resnet18", n).folder, **block)
+        place = Place(self.work / "epochs", self.device, "auto", self.work / f"resnet18-{n}", **block)
         place.run("stages.features")
         times = [time.perf_counter() for _, line in place.lines("stages.train") if re.match(r"epoch [1-4]/4", line)]
         rate, bare = 3 * n / (times[3] - times[0]), bare_training(self.device, batch)
@@ -410,7 +410,7 @@ def bare_training(device_name: str, batch: int, seconds: float = 2.0) -> float:
             optimiser.zero_grad()
             with autocast(device, "auto"):
                 loss = torch.nn.functional.cross_entropy(network(pictures), labels)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         return float(loss.detach())
 

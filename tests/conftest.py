@@ -24,6 +24,8 @@ from tests.drawn import draw_images, write_zip
 from tests.project import NETWORK, TOLD
 from tests.server import Server, serving
 
+# Numbers are compared with a CPU's, and several processes share one; `make gpu-check` is for a GPU.
+os.environ |= {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
 signal.signal(signal.SIGINT, signal.default_int_handler)  # behind a script's & it is ignored, also by what is started
 if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side, one on a core: so should what they start
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -39,6 +39,7 @@ class Traffic:
         devices: on which anything was computed.
         waits: for an event.
         races: reading what another stream, or a copy that the host has not waited for, may not have written yet.
+        fused: gradients taken where attention may be fused: its kernels add them up in any order.
         strays: streams that were entered by a thread whose current device is another: PyTorch goes back to that one's
             stream after them, which takes memory there.
 
@@ -51,6 +52,7 @@ class Traffic:
     devices: set[str] = field(default_factory=set)
     waits: int = 0
     races: Counter[str] = field(default_factory=Counter)
+    fused: int = 0
     strays: int = 0
     host: Clock = field(default_factory=dict)  # what the host has waited for
     written: list[tuple[Stream, int, torch.dtype]] = field(default_factory=list)  # copies that go on meanwhile
@@ -199,6 +201,25 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
+def leaves(loss: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield every leaf of the graph that `loss` ends."""
+    nodes, seen = [loss.grad_fn], set[Any]()
+    while nodes:
+        node: Any = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            yield node.variable
+        nodes += [following for following, _ in node.next_functions]
+
+
+def may_fuse() -> bool:
+    """Whether attention may be computed by a kernel that is not its formula."""
+    backends: Any = torch.backends.cuda
+    return any((backends.flash_sdp_enabled(), backends.mem_efficient_sdp_enabled(), backends.cudnn_sdp_enabled()))
+
+
 @contextmanager
 def fake_gpu(index: int = 0, kind: str = "cuda") -> Iterator[Traffic]:
     """Have PyTorch believe in two GPUs, of which this process has one, and watch what goes there.
@@ -225,15 +246,13 @@ def fake_gpu(index: int = 0, kind: str = "cuda") -> Iterator[Traffic]:
 
     def backward(loss: torch.Tensor, *_: object) -> None:
         """Give every leaf of the graph a gradient: the engine itself needs a GPU that is there."""
-        nodes, seen = [loss.grad_fn], set[Any]()
-        while nodes:
-            node: Any = nodes.pop()
-            if node is None or node in seen:
-                continue
-            seen.add(node)
-            if hasattr(node, "variable"):
-                node.variable.grad = torch.zeros_like(node.variable)
-            nodes += [following for following, _ in node.next_functions]
+        traffic.fused += may_fuse()
+        for variable in leaves(loss):
+            variable.grad = torch.zeros_like(variable)
+
+    def grad(_: torch.Tensor, one: torch.Tensor) -> tuple[torch.Tensor]:
+        traffic.fused += may_fuse()
+        return (torch.zeros_like(one),)
 
     def filled(real: Any, value: Any) -> Any:
         return lambda tensor, *rest: value if isinstance(tensor, FakeTensor) else real(tensor, *rest)
@@ -271,15 +290,14 @@ def fake_gpu(index: int = 0, kind: str = "cuda") -> Iterator[Traffic]:
         "current_accelerator": lambda **_: torch.device(kind), "device_count": lambda: 2,
         "current_device_index": lambda: HERE.device, "set_device_index": take,
     }  # fmt: skip
-    deterministic, before = torch.get_deterministic_debug_mode(), HERE.device
-    HERE.device = index
+    HERE.device, before = index, (HERE.device, torch.get_deterministic_debug_mode())
     with (
         entered(Stream()),
         patch.multiple(torch.cuda, **cuda),
         patch.multiple(torch.accelerator, **accelerator),
         patch.object(torch, "empty_like", empty_like),
         patch.object(torch, "set_rng_state", lambda _: None),
-        patch.object(torch.autograd, "grad", lambda _, one: (torch.zeros_like(one),)),
+        patch.object(torch.autograd, "grad", grad),
         patch.multiple(torch.Tensor, **tensor),
         patch.object(nn.Module, "_apply", apply),
         patch.object(fakes, "init_gpu_context", lambda *_: None),
@@ -292,8 +310,8 @@ def fake_gpu(index: int = 0, kind: str = "cuda") -> Iterator[Traffic]:
             yield traffic
         finally:
             TRAFFIC.pop()
-            HERE.device = before
-            torch.set_deterministic_debug_mode(deterministic)
+            HERE.device = before[0]
+            torch.set_deterministic_debug_mode(before[1])
 
 
 def really(function: Any) -> Any:

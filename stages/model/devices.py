@@ -64,8 +64,11 @@ def choose_device(name: str) -> torch.device:
 
 @cache
 def say_why_there_is_no_gpu() -> None:
-    """Say it where the driver of a GPU is there which PyTorch does not use: it may be too old for PyTorch's CUDA."""
-    if NVIDIA_DRIVER.exists():
+    """Say it where the driver of a GPU is there which PyTorch does not use: it may be too old for PyTorch's CUDA.
+
+    A GPU that CUDA_VISIBLE_DEVICES hides is meant not to be used.
+    """
+    if NVIDIA_DRIVER.exists() and os.environ.get("CUDA_VISIBLE_DEVICES") not in {"", "-1"}:
         cuda = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"
         print(
             f"device: an NVIDIA driver is here, but PyTorch, which {cuda}, finds no GPU that it can use; nvidia-smi "

@@ -15,9 +15,10 @@ from stages.program.errors import InputError
 from stages.program.locks import checkout_lock
 from stages.program.starting import INTERRUPTED, interrupts_are_caught
 
-# PyTorch has no class of its own for a CPU's memory, and a library that finds none cannot be imported.
+# PyTorch has no class of its own for a CPU's memory, nor for a GPU's where cuBLAS or cuDNN asks for it, and a library
+# that finds none cannot be imported.
 OUT_OF_MEMORY = re.compile(
-    "(?i)can't allocate memory|out of memory|failed to map segment|can't start new thread"
+    "(?i)can't allocate memory|out of memory|failed to map segment|can't start new thread|_ALLOC_FAILED"
 )  # fmt: skip
 
 

@@ -304,6 +304,7 @@ def test_training_stays_on_its_gpu(
     assert len(marks) == 2 * 2
     assert marks[1] == marks[0], "a batch waits for nothing"
     assert marks[3] == marks[2]
+    assert not traffic.fused
     assert {device for device in traffic.devices if device != "cpu"} == {"cuda:1"}
     assert not traffic.mixed
     assert not traffic.doubles
@@ -337,4 +338,5 @@ def test_evaluation_and_its_sheets_stay_on_their_gpu(drawn_images: Path, monkeyp
     assert not traffic.mixed
     assert not traffic.doubles
     assert not traffic.races
+    assert not traffic.fused
     assert not Runtime.registered, "the ring's memory is given back"
