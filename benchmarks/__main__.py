@@ -87,9 +87,10 @@ place of ResNet-18): `unzip` 67 MiB against 56 (1.19 times), `features` 959 agai
 
 ## On a GPU
 
-`make gpu-check` (benchmarks/gpu_check.py) makes this table. It ran on 27 November 2026 on an NVIDIA H200 beside 16 cores
-of an Intel Xeon, with Python 3.12, torch 2.11.0 for CUDA 13.0 and torchvision 0.26.0: older than what pyproject.toml asks
-for. The set is drawn, and the weights are random. It was stopped before its last rows; rates are those of three runs.
+`make gpu-check` (benchmarks/gpu_check.py) makes this table. It ran on 27 November 2026 on an NVIDIA H200 beside 16
+cores of an Intel Xeon, with Python 3.12, torch 2.11.0 for CUDA 13.0 and torchvision 0.26.0: older than what
+pyproject.toml asks for. The set is drawn, and the weights are random. It was stopped before its last rows; rates are
+those of three runs.
 
 | | found |
 |---|---|
@@ -114,10 +115,10 @@ pictures 0.875 with `linear`, 0.808 with `svm`, 0.925 with `partial`, 0.900 with
 Not measured: a network that takes longer than decoding, training beside its steps alone (both are in the table since),
 4 views, more than one GPU, and any GPU but NVIDIA's.
 
-`features` makes no more pictures a second than the least of these, for 16 cores, ResNet-18 and the photographs. Seconds
-of the processor were counted (`python -m benchmarks.dispatch`, twice, on 2 cores of an Intel Xeon whose other work makes
-all of them longer). Of the lock's time for a picture, 0.04 ms are to take it from the decoders, 0.01 (at 4 views 0.05 to
-0.07) to tell the device what to do, and 0.01 (0.04 to 0.05) to write.
+`features` makes no more pictures a second than the least of these, for 16 cores, ResNet-18 and the photographs.
+Seconds of the processor were counted (`python -m benchmarks.dispatch`, twice, on 2 cores of an Intel Xeon whose other
+work makes all of them longer). Of the lock's time for a picture, 0.04 ms are to take it from the decoders, 0.01 (at 4
+views 0.05 to 0.07) to tell the device what to do, and 0.01 (0.04 to 0.05) to write.
 
 | | 1 view | 4 views | |
 |---|---|---|---|
