@@ -21,7 +21,7 @@ from stages.model.catalogue import build, nearest_published, preprocessing, publ
 from stages.model.chain import all_depths, check_chain, module_names
 from stages.model.weights_in_file import Wanted, find_if_there, find_weights, tensors_in, wanted
 from stages.program.credentials import without_secrets
-from stages.program.errors import InputError
+from stages.program.errors import InputError, check_memory
 from stages.program.interrupts import hold_interrupts
 from stages.program.params import Backbone, load_params
 from stages.program.running import run
@@ -204,6 +204,8 @@ def read(file: Path, source: str) -> dict[str, torch.Tensor]:
             warnings.simplefilter("ignore")  # of kinds of tensors that are refused where they would be used
             content: Any = load_file(file) if safetensors else torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes may raise almost any kind
+        if isinstance(error, MemoryError | RuntimeError):
+            check_memory(2 * file.stat().st_size)
         raise InputError(
             f"{subject} is no file of weights that can be read safely: {_what_is_wrong(str(error))}; fetch it again, "
             "or save a model's state_dict()"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from stages.dataset.picture_table import PictureTable
+from stages.dataset.picture_table import PictureTable, nfc
 from stages.program.errors import InputError
 from stages.program.wording import did_you_mean, listed
 
@@ -26,6 +26,7 @@ class Fixes:
     def __init__(self, path: Path) -> None:
         self._table = PictureTable("fixes", path, "class")
         self._classes: dict[str, str] = {}
+        self._folders: dict[str, str] = {}  # as the set writes the classes
         for picture, label in self._table.rows():
             if self._classes.setdefault(picture, label) != label:
                 raise InputError(
@@ -53,17 +54,18 @@ class Fixes:
                 f"data.fixes: {self._table.path} gives one picture two classes: {first!r} as {one!r}, and {second!r} "
                 f"as {other!r}"
             )
-        return next(iter(said), None)
+        return next((self._folders.get(label, label) for label in said), None)
 
     def check(self, classes: Collection[str]) -> None:
-        """Check that there is every class that is named.
+        """Check that there is every class that is named, and take its name as the set writes it.
 
         Raises:
             InputError: there is not.
 
         """
+        self._folders = {nfc(label): label for label in classes}
         for picture, label in self._classes.items():
-            if label != DROP and label not in classes:
+            if label != DROP and label not in self._folders:
                 raise InputError(
                     f"data.fixes: {self._table.path} gives {picture!r} the class {label!r}, which the set does not "
                     f"have; {did_you_mean(label, sorted(classes))}it takes one of {listed(sorted(classes)[:9])}, or "

@@ -15,14 +15,7 @@ from stages.dataset.label_tables import Table
 from stages.dataset.labels import Labelled, from_pattern, from_tables, role_of_table, suggest
 from stages.dataset.masks import find_masks, say_twins
 from stages.dataset.paths import Computed, Paths
-from stages.dataset.split_folders import (
-    TRAIN,
-    VAL,
-    Parts,
-    Source,
-    Splits,
-    find_splits,
-)
+from stages.dataset.split_folders import TEST, TRAIN, VAL, Parts, Source, SplitName, Splits, common_prefix, find_splits
 from stages.dataset.written_splits import written_splits
 from stages.files.listing import is_hidden
 from stages.files.records import Records
@@ -99,6 +92,8 @@ def read_layout(
         labelled = _read_labels(data.labels, tables, paths, fetch, ask=by_hand is None and not splits.sources)
         chosen = by_hand != {} or any(block.split or block.pattern for block in data.labels)
         found = _by_labels(splits, labelled, with_splits=chosen)
+        if by_hand is None and not splits.sources:
+            _check_no_split_is_joined(samples, labelled)
         notes += _label_notes(labelled, len(paths))
     else:
         try:
@@ -116,6 +111,26 @@ def read_layout(
             notes.append(f"{listed(lists[:3])}{more} may have a split that its makers chose: it is not read")
     layout = _decide(everything, mask or (lambda _: None), paths, found, splits)
     return replace(layout, notes=[*notes, *layout.notes])
+
+
+def _check_no_split_is_joined(samples: Iterable[Parts], labelled: Labelled) -> None:
+    """Refuse folders for testing, by their names, that would be dealt out with the others, as no split was found.
+
+    Raises:
+        InputError: there is one, and the labels come without splits.
+
+    """
+    labels = {parts: said for parts in samples if (said := labelled.of(parts))}
+    if any(said.split for said in labels.values()):
+        return
+    around = len(common_prefix(parts[:-1] for parts in labels)) if labels else 0
+    inside = {parts[:depth] for parts in labels for depth in range(around + 1, len(parts))}
+    for folder in sorted(inside):
+        if (named := SplitName.of(folder[-1])) and named.role in {VAL, TEST}:
+            raise InputError(
+                f"{'/'.join(folder)}/ is called as if it were to test on, but no folder beside it is called as if it "
+                "were to train on; name the splits in data.splits, as {train: [...], test: [...]} ({}: there are none)"
+            )
 
 
 def _one_of_each_folder(paths: Iterable[Parts]) -> dict[Parts, int]:

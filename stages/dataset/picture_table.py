@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -15,11 +16,16 @@ SHA256 = re.compile("[0-9a-fA-F]{64}")
 IMAGES = "data/images/"
 
 
+def nfc(name: str) -> str:
+    """Return a name composed, as most programs write it: macOS takes letters and their accents apart."""
+    return unicodedata.normalize("NFC", name)
+
+
 class PictureTable:
     """The rows of a table about pictures, and which of them name a picture that there is.
 
     A picture is named by the sha256 of its file, by its path in the set, or by its path below data/images, with that or
-    without it; without its split, too.
+    without it; without its split, too, where no other is called so.
 
     Args:
         param: the name below `data` in params.yaml, for sentences.
@@ -33,6 +39,9 @@ class PictureTable:
         self._named: dict[str, None] = {}  # in the order of the table
         self._used: set[str] = set()
         self._paths: dict[str, PurePosixPath] = {}  # of pictures that are named by their paths in the set
+        self._inside: dict[
+            str, tuple[PurePosixPath, str]
+        ] = {}  # of those by them without the split, and their contents
         self._places: dict[str, PurePosixPath] = {}  # and of those by their places, with the split
 
     def rows(self) -> Iterator[tuple[str, str]]:
@@ -74,7 +83,7 @@ class PictureTable:
                     f"{self.param}: line {number} of {self.path} has {len(line)} cells, and the first line "
                     f"{len(header)}: put quotation marks around what has a comma in it; or two lines became one"
                 )
-            picture, value = (line[column].strip() if column < len(line) else "" for column in at)
+            picture, value = (nfc(line[column].strip()) if column < len(line) else "" for column in at)
             if not picture or not value:
                 raise InputError(f"{self.param}: line {number} of {self.path} lacks a picture or a {self.column}")
             key = picture.removeprefix("./")
@@ -93,16 +102,24 @@ class PictureTable:
             sha256: of its file.
 
         Raises:
-            InputError: a name is one picture's path, and another one's place.
+            InputError: a name is one picture's path, and another one's place, or that of two without their splits.
 
         """
-        inside = f"{label}/{name}"
+        own, inside = nfc(str(path)), nfc(f"{label}/{name}")
         places = [f"{one}/{inside}" for one in ([split] if split else ["train", "val"])]
-        written = [f"{IMAGES}{one}" for one in (inside, *places)]
-        found = [one for one in dict.fromkeys((sha256, str(path), inside, *places, *written)) if one in self._named]
+        without_split = (inside, f"{IMAGES}{inside}")
+        written = [f"{IMAGES}{one}" for one in places]
+        found = [one for one in dict.fromkeys((sha256, own, *without_split, *places, *written)) if one in self._named]
         self._used.update(found)
         for key in found:
-            if key == str(path):
+            if key in without_split and key != own:
+                first, content = self._inside.setdefault(key, (path, sha256))
+                if content != sha256:
+                    raise InputError(
+                        f"{self.param}: {self.path} has {key!r}, which may be {first} or {path} in the set; write one "
+                        "of these, or the sha256 of the file"
+                    )
+            if key == own:
                 self._paths[key] = path
             if key in places:
                 self._places[key] = path

@@ -89,12 +89,10 @@ def correct(pictures: Records, fixes: Fixes, folder: Path) -> tuple[Records, lis
     moved: dict[str, tuple[Picture, Place]] = {}
     for one in read_pictures(pictures):
         label = fixes.of(PurePosixPath(one.path), one.split, one.label, PurePosixPath(one.name), one.sha256)
-        if label is None or label == one.label or one.problem:
-            continue
         if label == DROP:
             dropped.add(one.number)
-            (folder / one.number).unlink()
-        else:
+            (folder / one.number).unlink(missing_ok=True)  # one that cannot be decoded is gone already
+        elif label and label != one.label and not one.problem:
             moved[one.number] = one, replace(one.place, label=label)
     wanted = {place for _, place in moved.values()}
     taken = {place for picture in read_pictures(pictures) if (place := picture.place) in wanted}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from PIL import AvifImagePlugin, Image, ImageChops, ImageOps, TiffImagePlugin, U
 from stages.files.card import Levels, Preprocessing
 from stages.files.kinds import START, WEB_PAGE, kind_of, read_start
 from stages.pictures.levels import Extent, common_levels, extent, to_8_bits
-from stages.program.errors import InputError
+from stages.program.errors import InputError, check_memory
 from stages.program.extras import need_packages
 from stages.program.threads import cores, in_order
 
@@ -31,6 +32,8 @@ AHEAD = 256  # pictures; enough to go on decoding while PyTorch is imported
 Image.core.set_block_size(64 << 20)  # type: ignore[attr-defined]
 
 MAX_PIXELS = 100_000_000  # a larger picture is refused before it is decoded
+BYTES_A_PIXEL = 12  # of one that is decoded: in its own mode, upright, and in RGB
+OF_THE_MACHINE = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # beyond this Pillow warns, beyond twice as many it refuses
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what is wrong with a picture is said here
 warnings.filterwarnings("ignore", module="PIL")  # a picture with an unreadable tag is still used
@@ -70,6 +73,10 @@ def examine(file: File) -> tuple[str | None, Extent | None]:
 
     The decoder reads the whole file, at an eighth of its size where JPEG allows that, and the picture is made upright
     RGB as in `square`, so that a file that passes here does not fail there.
+
+    Raises:
+        MemoryError, OSError: the machine has too little memory, or cannot read: that says nothing of the file.
+
     """
     try:
         with _upright(file, 1) as picture:
@@ -81,6 +88,10 @@ def examine(file: File) -> tuple[str | None, Extent | None]:
     except Image.DecompressionBombError:
         return f"more than {MAX_PIXELS} pixels", None
     except Exception as error:
+        if isinstance(error, MemoryError):
+            check_memory(BYTES_A_PIXEL * MAX_PIXELS)
+        if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
+            raise
         reason = getattr(error, "strerror", None) or error
         return f"cannot be decoded: {' '.join(str(reason).split()) or type(error).__name__}", None
 

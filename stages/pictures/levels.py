@@ -16,6 +16,7 @@ from stages.files.card import Levels
 from stages.files.json_files import damaged, read_json, write_json
 
 NAME = "levels.json"  # beside train/ and val/, where a set has deep pictures
+LARGEST = 1e30  # of a level
 DEPTHS = range(8, 17)  # bits that cameras and scanners have
 
 
@@ -29,10 +30,17 @@ class Extent:
 
 
 def extent(grey: NDArray[Any]) -> Extent:
-    """Return the extent of grey levels of any numeric type; what is no number, or infinite, counts as 0."""
+    """Return the extent of grey levels of any numeric type; what is no level counts as 0."""
     integers = np.issubdtype(grey.dtype, np.integer)
-    finite = grey if integers else np.nan_to_num(grey, posinf=0.0, neginf=0.0)
+    finite = grey if integers else _levels_alone(grey.copy())
     return Extent(float(finite.min()), float(finite.max()), integers)
+
+
+def _levels_alone(grey: NDArray[Any]) -> NDArray[Any]:
+    """Put 0 in the place of what is no number, infinite, or as large as what stands for missing data (-3.4e38)."""
+    with np.errstate(invalid="ignore"):
+        grey[~(np.abs(grey) < LARGEST)] = 0
+    return grey
 
 
 def common_levels(extents: Iterable[Extent]) -> Levels:
@@ -57,10 +65,9 @@ def common_levels(extents: Iterable[Extent]) -> Levels:
 def to_8_bits(grey: NDArray[Any], levels: Levels) -> NDArray[np.uint8]:
     """Scale grey levels of any numeric type to 0 ... 255, black to white; what lies outside is clipped.
 
-    What is no number, or infinite, counts as 0.
+    What is no level counts as 0.
     """
-    scaled = grey.astype(np.float32)
-    np.nan_to_num(scaled, copy=False, posinf=0.0, neginf=0.0)
+    scaled = _levels_alone(grey.astype(np.float32))
     scaled -= levels.black
     scaled *= 255 / (levels.white - levels.black)
     np.rint(scaled, out=scaled)

@@ -49,21 +49,67 @@ def names(folder: Path) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     "name",
     [
-        "set/train/dots/1.png",
-        "dots/1.png",
-        "train/dots/1.png",
-        "data/images/train/dots/1.png",
-        "./data/images/dots/1.png",
+        "set/train/dots/3.png",
+        "dots/3.png",
+        "train/dots/3.png",
+        "data/images/train/dots/3.png",
+        "./data/images/dots/3.png",
     ],
 )
 def test_a_picture_is_named_by_its_path_here_or_in_the_set(tmp_path: Path, pictures: Path, name: str) -> None:
     summary = unzip(pictures, tmp_path / "images", with_fixes(tmp_path, f"picture,class\n{name},drop\n"))
-    assert "dots/1.png" not in names(tmp_path / "images")["train"]
-    assert ("dots/1.png" in names(tmp_path / "images")["val"]) == (
-        name not in {"dots/1.png", "./data/images/dots/1.png"}
-    )
-    assert summary["files"]["left_out"] == (1 if name.count("train") else 2)
+    assert "dots/3.png" not in names(tmp_path / "images")["train"]
+    assert summary["files"]["left_out"] == 1
     assert {left["reason"] for left in summary["left_out"]} == {"excluded by data.fixes"}
+
+
+@pytest.mark.parametrize("name", ["dots/1.png", "data/images/dots/1.png"])
+def test_a_name_without_a_split_is_not_taken_for_two_pictures(tmp_path: Path, pictures: Path, name: str) -> None:
+    data = with_fixes(tmp_path, f"picture,class\n{name},drop\n")
+    with pytest.raises(InputError, match=f"'{name}', which may be set/train/dots/1.png or set/val/dots/1.png in the"):
+        unzip(pictures, tmp_path / "images", data)
+    data = with_fixes(tmp_path, "picture,class\nset/val/dots/1.png,drop\n")
+    assert unzip(pictures, tmp_path / "images", data)["files"]["left_out"] == 1
+    assert "dots/1.png" in names(tmp_path / "images")["train"]
+
+
+def test_a_name_without_a_split_means_copies_alike(tmp_path: Path) -> None:
+    with ZipFile(tmp_path / "set.zip", "w") as file:
+        for split in ("train", "val"):
+            for number in range(6):
+                copied = number if number == 1 else number + 100 * (split == "val")
+                file.writestr(f"{split}/{('dots', 'lines')[number % 2]}/{number}.png", content(number % 2, copied))
+    data = with_fixes(tmp_path, "picture,class\nlines/1.png,dots\n")
+    assert (
+        "2 pictures have another class by data.fixes" in unzip(tmp_path / "set.zip", tmp_path / "images", data)["notes"]
+    )
+
+
+def test_names_are_alike_however_their_accents_are_written(tmp_path: Path) -> None:
+    apart, composed = "cafe\u0301", "caf\u00e9"
+    with ZipFile(tmp_path / "set.zip", "w") as file:
+        for number in range(8):
+            file.writestr(f"{apart if number % 2 == 0 else 'bar'}/{number}.png", content(number % 2, number))
+    data = with_fixes(tmp_path, f"picture,class\n{composed}/0.png,bar\nbar/1.png,{composed}\n")
+    summary = unzip(tmp_path / "set.zip", tmp_path / "images", data)
+    assert "2 pictures have another class by data.fixes" in summary["notes"]
+    assert {name for split in names(tmp_path / "images").values() for name in split} >= {
+        "bar/0.png",
+        "cafe\u0301/1.png",
+    }
+
+
+def test_what_cannot_be_decoded_is_dropped_and_counts_no_more(tmp_path: Path) -> None:
+    with ZipFile(tmp_path / "set.zip", "w") as file:
+        for number in range(8):
+            file.writestr(f"{('dots', 'lines')[number % 2]}/{number}.png", content(number % 2, number))
+        file.writestr("dots/broken.png", content(0, 9)[:60])
+        file.writestr("dots/broken too.png", content(0, 8)[:60])
+    with pytest.raises(InputError, match="2 of 10 pictures cannot be used"):
+        unzip(tmp_path / "set.zip", tmp_path / "images", with_fixes(tmp_path, "picture,class\n"))
+    data = with_fixes(tmp_path, "picture,class\ndots/broken.png,drop\ndots/broken too.png,drop\n")
+    left_out = unzip(tmp_path / "set.zip", tmp_path / "images", data)["left_out"]
+    assert {left["reason"] for left in left_out} == {"excluded by data.fixes"}
 
 
 def test_another_class_and_what_that_name_has_there(tmp_path: Path, pictures: Path) -> None:
@@ -154,6 +200,6 @@ def test_no_table(tmp_path: Path, pictures: Path) -> None:
 
 
 def test_dropping_a_whole_class_is_refused(tmp_path: Path, pictures: Path) -> None:
-    table = "picture,class\n" + "".join(f"dots/{number}.png,drop\n" for number in range(4))
+    table = "picture,class\n" + "".join(f"train/dots/{number}.png,drop\n" for number in range(4))
     with pytest.raises(InputError, match=r"no file of the class 'dots' in train is a picture"):
         unzip(pictures, tmp_path / "images", with_fixes(tmp_path, table))

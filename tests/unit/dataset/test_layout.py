@@ -307,6 +307,28 @@ def test_labels_in_a_table_and_a_split_in_folders(tmp_path: Path) -> None:
     assert len(layout.places) == 8
 
 
+@pytest.mark.parametrize(
+    "folders",
+    [("Training", "PublicTest", "PrivateTest"), ("jpg", "test"), ("set/train", "set/val_in", "set/val_out")],
+)
+def test_folders_to_test_on_are_not_dealt_out(tmp_path: Path, folders: Sequence[str]) -> None:
+    files = [f"{folders[n % len(folders)]}/{n}.png" for n in range(12)]
+    table = "id,label\n" + "".join(f"{n},{AB[n // 3 % 2]}\n" for n in range(12))
+    for labels in ("t.csv", r"(?P<label>\d)"):
+        with pytest.raises(InputError, match=r"(Test|test|val_in)/ is called as if it were to test on, but no folder"):
+            lay_out(files, params(labels=labels), {"t.csv": table}, tmp_path)
+    layout = lay_out(files, params(labels="t.csv", splits={}), {"t.csv": table}, tmp_path)
+    assert {place.split for place in layout.places.values()} == {""}
+    with_split = "id,label,split\n" + "".join(
+        f"{n},{AB[n // 3 % 2]},{'test' if n % 2 else 'train'}\n" for n in range(12)
+    )
+    layout = lay_out(files, params(labels="t.csv"), {"t.csv": with_split}, tmp_path)
+    assert {place.split for place in layout.places.values()} == {"train", "val"}
+    one = [f"test/{n}.png" for n in range(12)]
+    layout = lay_out(one, params(labels="t.csv"), {"t.csv": table}, tmp_path)
+    assert {place.split for place in layout.places.values()} == {""}, "it is all that there is"
+
+
 def test_a_row_says_more_of_its_split_than_the_name_of_the_table(tmp_path: Path) -> None:
     said = ["train", "train", "", "", "test", "test"]
     table = "file,label,split\n" + "".join(f"{n}.png,{AB[n % 2]},{split}\n" for n, split in enumerate(said))

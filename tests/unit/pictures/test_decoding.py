@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import struct
@@ -475,3 +476,46 @@ def test_the_whole_picture_squashed_or_padded(tmp_path: Path) -> None:
     assert padded.as_dict()["fit"] == "pad"
     with pytest.raises(ValidationError, match=r"'crop', 'squash' or 'pad'"):
         TypeAdapter(Preprocessing).validate_python(padded.as_dict() | {"fit": "stretch"})
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from stages.pictures import decoding
+size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + int(sys.argv[2]), size + int(sys.argv[2])))
+try:
+    print(decoding.examine(Path(sys.argv[1]))[0])
+except MemoryError:
+    print("too little memory")
+"""
+
+
+@pytest.mark.parametrize(("spare", "said"), [(16 << 20, "too little memory"), (4 << 30, "None")])
+def test_too_little_memory_says_nothing_of_a_picture(tmp_path: Path, spare: int, said: str) -> None:
+    Image.new("RGB", (4000, 4000)).save(tmp_path / "large.png")
+    command = [sys.executable, "-c", MEMORY, str(tmp_path / "large.png"), str(spare)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == said
+
+
+def test_what_asks_for_nonsense_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise MemoryError
+
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    monkeypatch.setattr(decoding, "_rgb", refuse)
+    assert decoding.problem(tmp_path / "a.png") == "cannot be decoded: MemoryError"
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
+def test_a_disk_that_cannot_be_read_says_nothing_of_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, "not now")
+
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    monkeypatch.setattr(decoding, "_rgb", refuse)
+    with pytest.raises(OSError, match="not now"):
+        decoding.problem(tmp_path / "a.png")

@@ -51,6 +51,9 @@ def test_extents_of_every_type_and_what_they_become() -> None:
     assert extent(holes) == Extent(-2, 0.5, FLOATS)
     assert to_8_bits(holes, Levels(-1, 1)).tolist() == [128, 128, 128, 191, 0]
     assert np.isnan(holes[0]), "the picture's own numbers stay as they are"
+    missing = np.array([-3.4028235e38, 0.25, 1, 1.7e38], np.float32)  # as in files of heights or temperatures
+    assert extent(missing) == Extent(0, 1, FLOATS)
+    assert to_8_bits(missing, Levels(0, 1)).tolist() == [0, 64, 255, 0]
 
 
 def test_they_travel_in_a_file(tmp_path: Path) -> None:
