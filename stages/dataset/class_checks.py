@@ -59,8 +59,10 @@ def check_no_class_is_empty(zipped: Archive, around: Set[PurePosixPath], data: D
     """
     empty = {
         folder
-        for folder in zipped.folders
+        for innermost in zipped.folders
+        for folder in (innermost, *innermost.parents)
         if folder.parent in around
+        and folder.name
         and not any(map(is_hidden, folder.parts))
         and not data.include
         and not any(matches(folder, pattern) for pattern in data.exclude)

@@ -273,7 +273,8 @@ def _decide(
         if (one := find(parts)) and one.label:
             origins.add((one.source, one.role))
             if one.by_folder:
-                class_folders.add(parts[: len(parts) - len(one.name)])
+                folder = parts[: len(parts) - len(one.name)]
+                class_folders.add(folder[:-1] if folder == one.source.folder and not one.source.label else folder)
     notes: list[str] = []
     written = written_splits(origins, notes)
 

@@ -184,6 +184,20 @@ def test_an_empty_folder_beside_the_classes(
         unzip(path, tmp_path / "images", data)
 
 
+@pytest.mark.parametrize("folders", [["s/wasps/"], ["s/wasps/train/", "s/wasps/test/"]])
+def test_an_empty_folder_beside_classes_with_splits_inside(tmp_path: Path, folders: list[str]) -> None:
+    pictures = {
+        f"s/{label}/{split}/{name.rpartition('/')[2]}": one
+        for split in ("train", "test")
+        for label in ("ants", "bees")
+        for name, one in classes(label).items()
+    }
+    path = zipped(tmp_path / "set.zip", pictures | dict.fromkeys(folders, b""))
+    with pytest.raises(InputError, match="the class folder s/wasps/ is empty; put pictures into it, or name it in"):
+        unzip(path, tmp_path / "images", DATA)
+    assert unzip(path, tmp_path / "images", DATA.model_copy(update={"exclude": ["wasps"]}))["files"]["used"] == 12
+
+
 def test_archives_and_links_in_a_set_are_left_out(tmp_path: Path) -> None:
     content = {f"s/{name}": one for name, one in classes("ants", "bees").items()}
     path = zipped(tmp_path / "set.zip", content | {"s/ants/more.zip": b"x", "s/old.tar.gz": b"x"})
