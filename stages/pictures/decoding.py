@@ -206,6 +206,9 @@ def _open(file: File) -> Image.Image:
         if "raw" in kind or _is_raw(picture):
             picture.close()
             raise InputError(_refusal(kind if "raw" in kind else "a camera's raw picture"))
+        if _is_deep(picture) and picture.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:
+            picture.close()  # Pillow inverts those of 8 bits alone
+            raise InputError("a TIFF of more than 8 bits in which 0 is white: save it with 0 as black")
     return picture
 
 

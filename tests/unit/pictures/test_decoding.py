@@ -478,6 +478,20 @@ def test_the_whole_picture_squashed_or_padded(tmp_path: Path) -> None:
         TypeAdapter(Preprocessing).validate_python(padded.as_dict() | {"fit": "stretch"})
 
 
+def test_grey_levels_of_which_0_is_white(tmp_path: Path) -> None:
+    levels = (np.arange(64 * 64, dtype=np.uint16) * 16).reshape(64, 64)
+    for name, grey in (
+        ("deep.tif", Image.fromarray(levels)),
+        ("flat.tif", Image.fromarray((levels >> 8).astype(np.uint8))),
+    ):
+        grey.save(tmp_path / name, tiffinfo={262: 0})
+    assert (
+        decoding.problem(tmp_path / "deep.tif")
+        == "a TIFF of more than 8 bits in which 0 is white: save it with 0 as black"
+    )
+    assert decoding.problem(tmp_path / "flat.tif") is None
+
+
 MEMORY = """
 import resource, sys
 from pathlib import Path
