@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file
 
 from stages.training.curves import CURVES
@@ -124,6 +126,20 @@ def test_another_strategy_on_what_one_pass_has_stored(copied: Checkout) -> None:
     copied.run("git", "checkout", "--quiet", ".")
     copied.dvc("repro")
     assert copied.tracked() == linear
+
+
+def test_what_is_kept_for_the_next_run_takes_no_second_place(copied: Checkout) -> None:
+    if not subprocess.run(["cp", "--reflink=always", "params.yaml", "a"], cwd=copied.folder, check=False).returncode:
+        pytest.skip("files here share their bytes without being one")
+    copied.set(features__views__count=2)
+    copied.dvc("repro", "--single-item", "features")
+    newest = max((copied.folder / "data/rows/features").iterdir(), key=lambda folder: int(folder.name))
+    rows, stored, cached = (
+        {file.stat().st_ino for file in copied.folder.glob(pattern)}
+        for pattern in (f"data/rows/features/{newest.name}/train/*.npy", "data/features/train/*.npy", ".dvc/cache/**/*")
+    )
+    assert rows
+    assert rows <= stored & cached
 
 
 def test_a_failure_is_one_sentence_and_leaves_no_output(copied: Checkout) -> None:
