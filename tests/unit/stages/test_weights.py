@@ -237,6 +237,23 @@ def test_a_tar_and_a_folder(in_tmp_path: Path) -> None:
         fetched(in_tmp_path)
 
 
+def test_too_little_memory_says_nothing_of_weights(
+    weights: Path, in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 44 bytes")
+
+    def none_left(n_bytes: int) -> None:
+        assert n_bytes >= weights.stat().st_size
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "load", refuse)
+    monkeypatch.setattr("stages.weights.check_memory", none_left)
+    with pytest.raises(MemoryError):
+        fetched(weights)
+    assert len(list((in_tmp_path / "data/raw").iterdir())) == 1, "what was fetched stays"
+
+
 @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
 def test_a_file_cut_off(weights: Path, in_tmp_path: Path, kind: str) -> None:
     state = torch.load(weights, weights_only=True)
