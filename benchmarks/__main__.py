@@ -68,8 +68,9 @@ The photographs repeated, each with other bytes behind its end so that none is a
 
 DVC's own part is what remains of the command beside the stages: hashing, linking and locking. Above `data.shard_above`
 pictures lie in shards, of which it sees a handful; but it hashes the folder that the set comes from, file by file, and
-all bytes of the archive and of the shards. Of 40,000 drawn pictures of 8 x 8 pixels in an archive its own part was
-3.7 s, and nothing to do 0.8 s.
+all bytes of the archive and of the shards. With outputs linked into its cache, where it copied them before (10 GB), its
+own part at 40,000 photographs was 33 s, on an AMD EPYC that took 12 ms a picture in `features`. Of 40,000 flowers of 3
+KB in a zip it was 3.8 s there, and nothing to do 0.7 s.
 
 ## Memory
 
