@@ -21,9 +21,12 @@ def find_in_shards(path: Path) -> Iterator[Path]:
         if _sharded(path / name):
             yield from find_in_shards(path / name)
     for folder in (path, *path.parents):
-        if split := _sharded(folder):
-            inside = path.relative_to(folder).as_posix()
-            yield from (folder / name for name in split.names if _stands_for(inside, name))
+        for name in SPLITS:
+            if fnmatchcase(name, folder.name) and (split := _sharded(folder.with_name(name))):
+                inside = path.relative_to(folder).as_posix()
+                if folder.name == "**":  # any depth
+                    inside = folder.name if inside == "." else f"{folder.name}/{inside}"
+                yield from (folder.with_name(name) / one for one in split.names if _stands_for(inside, one))
 
 
 def _stands_for(pattern: str, name: str) -> bool:

@@ -198,7 +198,10 @@ def test_pictures_in_shards_are_found_by_the_names_that_they_had_as_files(tmp_pa
     assert inside("train/bees") == inside("train/bees/**") == ["bees/[1].png", "bees/deeper/*.png"]
     assert inside("train/bees/[1].png") == inside("train/bees*/*.png") == ["bees/[1].png"]
     assert inside("train/ants/1?.jpg") == [f"ants/{number}.jpg" for number in range(10, 20)]
-    assert inside("train/wasps") == inside("val") == []
+    assert inside("*/ants/1?.jpg") == inside("train/ants/1?.jpg")
+    assert inside("*") == inside("**") == inside("t*/**") == sorted(BYTES)
+    assert inside("**/*.png") == inside("*/bees/**") == ["bees/[1].png", "bees/deeper/*.png"]
+    assert inside("train/wasps") == inside("val") == inside("va*/ants/1?.jpg") == []
     with open_picture(images / "train/ants/7.jpg") as file:
         assert file.read() == BYTES["ants/7.jpg"]
     for missing in (images / "train/ants/60.jpg", tmp_path / "other.jpg"):
