@@ -142,6 +142,7 @@ def _lay_out(zipped: Archive, data: Data, scratch: Path, left_out: LeftOut) -> t
     """
     visible = Paths(lambda: (member.path for member in zipped.members if member.visible))
     unwanted, in_vain = choose(visible, data.include, data.exclude)
+    zipped.check_names(unwanted)
     possible, tables = Members(scratch), Members(scratch)
     for member in zipped.members:
         if member.visible and not member.irregular and member.path.suffix.lower() in TABLES:

@@ -8,7 +8,7 @@ import re
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -51,7 +51,7 @@ class Archive:
         guessed_names: the paths that are not UTF-8, in an encoding that the archive does not say.
 
     Raises:
-        InputError: no archive, damaged, too many files, or names that lead out of a folder or stand for one file.
+        InputError: no archive, damaged, too many files, or names that lead out of a folder.
 
     """
 
@@ -69,7 +69,6 @@ class Archive:
         try:
             self._list(self._stack.enter_context(path.open("rb")))
             self._open_archives_inside()
-            check_distinct(Paths(self._visible), path.parent)
         except BaseException:
             self._stack.close()
             raise
@@ -82,8 +81,21 @@ class Archive:
     ) -> None:
         self._stack.close()
 
-    def _visible(self) -> Iterator[PurePosixPath]:
-        return (member.path for member in self.members if member.visible)
+    def check_names(self, unwanted: Collection[PurePosixPath] = ()) -> None:
+        """Refuse files of which not every machine can hold both, or that are there twice.
+
+        Args:
+            unwanted: those that do not count.
+
+        Raises:
+            InputError: there are such.
+
+        """
+
+        def wanted() -> Iterator[PurePosixPath]:
+            return (member.path for member in self.members if member.visible and member.path not in unwanted)
+
+        check_distinct(Paths(wanted), self._path.parent)
 
     def check_sizes(self, members: Iterable[Member]) -> None:
         """Refuse members whose declared sizes add up to more than the limits allow."""
@@ -374,5 +386,6 @@ def _collision(one: PurePosixPath, other: PurePosixPath) -> InputError:
     if one == other:
         return InputError(f"the archive holds {str(one)!r} twice; nothing was unpacked")
     return InputError(
-        f"the archive holds {str(one)!r} and {str(other)!r}, which not every machine can hold side by side; rename one"
+        f"the archive holds {str(one)!r} and {str(other)!r}, which not every machine can hold side by side; "
+        "rename one, or name it in data.exclude"
     )

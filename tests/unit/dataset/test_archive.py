@@ -139,6 +139,16 @@ def test_names_that_would_be_one(archive: Path, one: str, other: str, kind: str)
     assert any(part in sentence for part in (repr(one), repr(str(Path(one).parent))))
 
 
+@pytest.mark.parametrize(("name", "pattern"), [("README.TXT", "README.TXT"), ("set/train/dots/000.JPG", "*.JPG")])
+def test_of_names_that_would_be_one_one_can_be_left_out(archive: Path, name: str, pattern: str) -> None:
+    add(archive, "readme.txt")
+    add(archive, name)
+    assert "rename one, or name it in data.exclude" in refused(archive)
+    data = DATA.model_copy(update={"exclude": [pattern]})
+    summary = unzip(archive, archive.parent / "images", data)
+    assert {"file": name, "reason": f"excluded by data.exclude ({pattern})"} in summary["left_out"]
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_name_twice(archive: Path, kind: str) -> None:
     add(archive, "set/train/dots/000.jpg", encoded(number=5))
@@ -365,6 +375,7 @@ def test_too_many_broken_pictures(archive: Path) -> None:
 def contents(archive: Path, data: Data = DATA) -> dict[str, bytes]:
     """Every regular file of an archive, by its path there."""
     with Archive(archive, data.limits) as opened:
+        opened.check_names()
         folder = archive.parent / "contents"
         folder.mkdir(exist_ok=True)
         regular = [member for member in opened.members if not member.irregular]
