@@ -59,7 +59,7 @@ def check_archive(content: bytes) -> str:
             found = [path for path in (target / kind).rglob("*") if not path.is_dir()]
             assert len(found) == summary[kind]["pictures"] == sum(summary[kind]["classes"].values())
             assert all(path.is_file() and not path.is_symlink() and decoding.problem(path) is None for path in found)
-        assert {path.name for path in target.iterdir()} == {"train", "val"}
+        assert {path.name for path in target.iterdir()} == {"train", "val", "index"}
         return ""
 
 

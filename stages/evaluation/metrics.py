@@ -86,20 +86,23 @@ def wilson(share: float, n: float) -> tuple[float, float]:
 def effective_size(right: NDArray[np.bool_], groups: NDArray[np.int64]) -> float:
     """Return of how many independent pictures a share would vary as much as of these, which come in groups.
 
-    Their number over the design effect, which is the variance of the groups' totals against that of as many pictures
-    alone (Franco et al. 2019, PMC6690503, who recommend Wilson's interval for it). It is no larger than their number;
+    Their number over the design effect, which is the variance of the share, by the jackknife over the groups (Efron and
+    Stein 1981, Annals of Statistics 9:586), against that of as many pictures alone (Franco et al. 2019, PMC6690503, who
+    recommend Wilson's interval for it). It is no larger than their number;
     where all are right, or none, they say as much as the groups. Next to that, where the few that differ say little of
     how groups vary, it is what lets Wilson's interval begin no higher, or end no lower, than there.
     """
     n, share = len(right), float(right.mean())
-    sums = np.bincount(np.unique(groups, return_inverse=True)[1], weights=right - share)
+    numbers = np.unique(groups, return_inverse=True)[1]
+    sums, sizes = np.bincount(numbers, weights=right - share), np.bincount(numbers)
     n_groups = len(sums)
     if not 0 < share < 1 or n_groups == 1:
         return n_groups
     above = max(share, 1 - share) * (n_groups + Z**2) - n_groups  # of the bound's place where all are right
     most = min(n, n_groups * Z**4 / above**2) if above > 0 else n
-    between = float(sums @ sums) * n_groups / (n_groups - 1)
-    return min(most, n * n * share * (1 - share) / between) if between else most
+    shifts = sums / (n - sizes)  # of the share, without each group
+    variance = float(shifts @ shifts) * (n_groups - 1) / n_groups
+    return min(most, share * (1 - share) / variance) if variance else most
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,9 @@ def fit_start(
     pictures: NDArray[np.int64],
     strategy: GradientDescent,
     groups: Groups | None = None,
-) -> None:
+    *,
+    weight_decay: float | None = None,
+) -> float:
     """Fit a normalised head to what the layers below it give of `pictures` before any of them is trained.
 
     A random head's first gradients would distort pretrained layers: Kumar et al. 2022, arXiv:2202.10054.
@@ -57,6 +59,10 @@ def fit_start(
         pictures: positions of the training pictures to fit to.
         strategy: the chosen block.
         groups: int64 (pictures,), the same number for those that lie in one fold; None: there are none.
+        weight_decay: of the head; None: cross-validation chooses it.
+
+    Returns:
+        The weight decay.
 
     """
     features = predict(trained[:-1], batches, pictures).cpu().numpy()
@@ -66,10 +72,12 @@ def fit_start(
     scale = np.sqrt(variance + norm.eps)
     table = ((features - mean) / scale).astype(np.float32)[:, np.newaxis]
     problem = Problem([table], labels, strategy.loss, strategy.class_weight, groups=groups)
-    head, _ = fit_head(problem, choose_weight_decay(problem))
+    weight_decay = weight_decay or choose_weight_decay(problem)
+    head, _ = fit_head(problem, weight_decay)
     state = {"running_mean": mean, "running_var": variance}
     norm.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()}, strict=False)
     linear.load_state_dict({"weight": torch.from_numpy(head.weight), "bias": torch.from_numpy(head.bias)})
+    return weight_decay
 
 
 def choose_weight_decay(problem: Problem) -> float:

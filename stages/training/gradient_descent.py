@@ -108,6 +108,7 @@ def train(
     if done:
         learning_rate, history = float(done["learning_rate"]), History.of(done["history"])
         training.fitted_losses = done["fitted_losses"].numpy()
+        training.weight_decay = done["weight_decay"]
     else:
         history = training.start()
         learning_rate = choose_learning_rate(training)
@@ -125,7 +126,7 @@ def train(
         if ranks.rank == 0:
             checkpoint.write({
                 "step": state, "history": history.state_dict(), "learning_rate": learning_rate,
-                "fitted_losses": torch.from_numpy(training.fitted_losses),
+                "fitted_losses": torch.from_numpy(training.fitted_losses), "weight_decay": training.weight_decay,
             })  # fmt: skip
         return not stalled(history.trained_losses, strategy.patience)
 
@@ -186,6 +187,7 @@ class Training:
     n_batches: int
     groups: Groups | None = None  # of all the training pictures
     fitted_losses: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # of what is held out, by epoch 0
+    weight_decay: float | None = None  # of the fitted head
     epochs: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -239,7 +241,7 @@ class Training:
             adapt(self.trained[:-1], self.batches, self.train_indices)
         if self.strategy.head == "random":
             return History()
-        self._fit_head(self.train_indices)
+        self.weight_decay = self._fit_head(self.train_indices)
         logits = predict(self.trained, self.batches, self.train_indices)
         labels = self.batches.labels(self.train_indices)
         right = (logits.argmax(dim=1) == labels).float().mean()
@@ -286,20 +288,23 @@ class Training:
     def finish(self, number: int) -> tuple[float, float, Familiarity]:
         """Make the head one calibrated layer; return the hold-out's unweighted cross-entropy, accuracy and familiarity.
 
-        A fitted head that is not improved on, epoch `number` 0, is fitted anew to all pictures, held out or not.
+        A fitted head that is not improved on, epoch `number` 0, is fitted anew to all pictures, held out or not. What
+        margins are to be multiplied by depends on their weight decay, which stays.
         """
         factor, losses, right = self._hold_out()
         familiarity = self._familiarity(factor)
         if number == 0:
-            self._fit_head(np.arange(len(self.batches.split.labels)))
+            kept = self.weight_decay if self.strategy.loss == "hinge" else None
+            self._fit_head(np.arange(len(self.batches.split.labels)), kept)
         for tensor in linear_of(self.trained).parameters():
             tensor.data *= factor
         if self.strategy.head == "fitted":
             fold(self.trained)
         return float(losses.mean()), right, familiarity
 
-    def _fit_head(self, pictures: NDArray[np.int64]) -> None:
-        fit_start(self.trained, self.batches, pictures, self.strategy, self._groups_of(pictures))
+    def _fit_head(self, pictures: NDArray[np.int64], weight_decay: float | None = None) -> float:
+        groups = self._groups_of(pictures)
+        return fit_start(self.trained, self.batches, pictures, self.strategy, groups, weight_decay=weight_decay)
 
     def _groups_of(self, pictures: NDArray[np.int64]) -> Groups | None:
         return None if self.groups is None else self.groups[pictures]

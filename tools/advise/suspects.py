@@ -15,6 +15,7 @@ from stages.training.losses import Labels
 NEIGHBOURS = 10  # which neighbour the distance to makes an outlier
 ALIKE = 0.5  # cosine of all depths from which on two pictures' pixels are compared
 NEARER = 0.6  # and the share of its last neighbour's distance that such a picture is away at most
+VERY_NEAR = 0.9  # a cosine that pictures of different things seldom have
 COMPARED = 4  # of each picture's nearest, how many are
 SAME = 0.93  # correlation of pixels from which on two pictures are near copies
 SIDE = 24  # of the grey squares whose pixels are compared
@@ -113,10 +114,13 @@ def outliers(cosines: Float) -> list[Suspect]:
 
 
 def pairs_alike(positions: NDArray[np.int64], cosines: Float) -> list[tuple[int, int]]:
-    """Return the pairs of pictures that are alike enough to compare their pixels, each once."""
+    """Return the pairs of pictures that are alike enough to compare their pixels, each once.
+
+    That is what is nearer than others are, or very near: of a scene with more pictures than NEIGHBOURS others are not.
+    """
     farther = 1 - cosines[:, -1:]
     near = cosines[:, :COMPARED]
-    rows, columns = np.nonzero((near >= ALIKE) & (1 - near < NEARER * farther))
+    rows, columns = np.nonzero((near >= VERY_NEAR) | ((near >= ALIKE) & (1 - near < NEARER * farther)))
     found = {(min(a, b), max(a, b)) for a, b in zip(rows.tolist(), positions[rows, columns].tolist(), strict=True)}
     return sorted(found)
 

@@ -197,6 +197,15 @@ def test_only_pictures_that_stand_out_are_compared() -> None:
     assert suspects.copies([], iter([])) == []
 
 
+def test_frames_of_a_scene_are_alike_however_many_there_are() -> None:
+    random = np.random.default_rng(0)
+    scenes = random.normal(size=(8, 64)).repeat(20, axis=0)
+    frames = (scenes + random.normal(scale=0.1, size=scenes.shape)).astype(np.float32)
+    found = suspects.pairs_alike(*suspects.nearest(frames, suspects.NEIGHBOURS))
+    assert all(one // 20 == other // 20 for one, other in found)
+    assert {number for pair in found for number in pair} == set(range(160))
+
+
 def test_outliers_are_far_from_their_neighbours() -> None:
     random = np.random.default_rng(7)
     centre = random.normal(size=40)

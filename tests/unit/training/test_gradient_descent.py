@@ -14,8 +14,10 @@ from torch import nn
 
 from stages.model.ranks import Ranks
 from stages.program.params import Cosine
+from stages.training.design import Problem
 from stages.training.gradient_descent import NonFiniteLossError, Training, choose_learning_rate
 from stages.training.history import Epoch
+from stages.training.linear import fit_head
 from tests.small_run import ONCE, run
 from tests.tiny_network import tiny  # noqa: F401
 
@@ -138,6 +140,24 @@ def test_a_rate_that_breaks_the_network_ends_with_the_fitted_head(drawn_images: 
     broken = {"epochs": 3, "learning_rate": 3.0, "batch_norm": "pretrained", "freeze": "layer1"}
     run("partial", ONCE | broken, tiny)
     assert json.loads(Path("metrics/train/metrics.json").read_text())["chosen"] == {"epoch": 0}
+
+
+@pytest.mark.parametrize(("loss", "choices"), [("hinge", 1), ("cross_entropy", 2)])
+def test_margins_keep_the_weight_decay_that_their_factor_is_of(
+    drawn_images: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, loss: str, choices: int  # noqa: F811
+) -> None:  # fmt: skip
+    decays, fitted = iter((0.1, 10.0)), []
+
+    def fit(problem: Problem, weight_decay: float) -> Any:
+        fitted.append(weight_decay)
+        return fit_head(problem, weight_decay)
+
+    monkeypatch.setattr("stages.training.fitted_head.choose_weight_decay", lambda _: next(decays))
+    monkeypatch.setattr("stages.training.fitted_head.fit_head", fit)
+    broken = {"epochs": 3, "learning_rate": 3.0, "batch_norm": "pretrained", "freeze": "layer1", "loss": loss}
+    run("partial", ONCE | broken, tiny)
+    assert json.loads(Path("metrics/train/metrics.json").read_text())["chosen"] == {"epoch": 0}
+    assert fitted == [0.1, 0.1 if choices == 1 else 10.0]
 
 
 def test_the_loss_of_the_holdout_is_the_cross_entropy_whatever_is_trained_with(drawn_images: Path) -> None:

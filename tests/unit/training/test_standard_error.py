@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from stages.evaluation.metrics import effective_size
 from stages.training.standard_error import standard_error
 
 
@@ -25,3 +26,17 @@ def test_copies_say_nothing_new() -> None:
 def test_one_alone_says_nothing() -> None:
     assert standard_error(np.ones(1), None) == math.inf
     assert standard_error(np.ones(5), np.zeros(5, np.int64)) == math.inf
+
+
+def test_it_is_how_far_the_mean_moves_without_each_group() -> None:
+    """One of 60 pictures beside ten of three: what the others say of it counts."""
+    groups = np.repeat(np.arange(11), [60, *[3] * 10])
+    values = np.random.default_rng(1).normal(groups == 0, 1)
+    without = np.array([values[groups != group].mean() for group in range(11)])
+    expected = math.sqrt(10 / 11 * ((without - values.mean()) ** 2).sum())
+    assert standard_error(values, groups) == pytest.approx(expected)
+    right = values > 0.5
+    size = effective_size(right, groups)
+    moved = np.array([right[groups != group].mean() for group in range(11)]) - right.mean()
+    assert right.mean() * (1 - right.mean()) / size == pytest.approx(10 / 11 * (moved**2).sum())
+    assert size < 11
