@@ -1,4 +1,4 @@
-"""The losses of losses.py for PyTorch: the mean over a batch, in which classes may weigh more or less."""
+"""The losses of losses.py for PyTorch: the mean over a batch, to which classes may add more or less."""
 
 from __future__ import annotations
 
@@ -30,11 +30,14 @@ class Hinge(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """The weighted mean over a batch.
+    """The mean over a batch of the losses times their classes' weights.
+
+    It is divided by the number of pictures: by the sum of the weights, a class would add the less, the fewer pictures
+    the batch has beside its own, and the mean of the batches would not be that of the pictures.
 
     Attributes:
         name: "cross_entropy", in nats, | "hinge", as `losses.hinge` smooths it.
-        class_weights: float32 (classes,), what a picture of each class weighs.
+        class_weights: float32 (classes,), what a picture of each class weighs; 1 is the mean over the pictures.
 
     """
 
@@ -44,7 +47,6 @@ class BatchLoss:
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return a scalar for float32 logits (n, classes) and int64 labels (n,)."""
         if self.name == "cross_entropy":
-            return F.cross_entropy(logits, labels, weight=self.class_weights)
-        weights = self.class_weights[labels]
+            return F.cross_entropy(logits, labels, weight=self.class_weights, reduction="sum") / len(labels)
         losses: torch.Tensor = Hinge.apply(logits, labels)
-        return (losses * weights).sum() / weights.sum()
+        return (losses * self.class_weights[labels]).mean()

@@ -90,8 +90,7 @@ class BatchStep:
         loss = self._loss(logits, labels)
         self.optimiser.zero_grad()
         # Gradients are averaged over the ranks: the batch's mean, if each part counts for what it holds.
-        weights = self._loss.class_weights
-        part = weights[labels].sum() * batches.ranks.size / weights[labels_of_all_ranks].sum()
+        part = len(labels) * batches.ranks.size / len(labels_of_all_ranks)
         (loss * part).backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return torch.stack([loss.detach() * len(labels), (logits.argmax(dim=1) == labels).sum()])

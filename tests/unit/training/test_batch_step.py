@@ -84,7 +84,7 @@ def test_a_step_is_that_of_the_weighted_mean_and_returns_what_is_added_up() -> N
     logits, labels = trained(FEATURES[:7]), torch.from_numpy(LABELS[:7])
     weights = torch.tensor([1.0, 2.0, 5.0])[labels]
     losses = -torch.log_softmax(logits, dim=1)[torch.arange(7), labels]
-    mean = (losses * weights).sum() / weights.sum()
+    mean = (losses * weights).mean()
     mean.backward()  # type: ignore[no-untyped-call]
     moved, returned = stepped(strategy())
     for one, found in zip(trained.parameters(), moved, strict=True):
