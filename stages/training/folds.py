@@ -88,11 +88,18 @@ def _alone(parts: NDArray[np.int32], labels: NDArray[np.int64], needed: int) -> 
             yield of_class
 
 
-def sample(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
+def sample(labels: NDArray[np.int64], n: int, seed: int, groups: Groups | None = None) -> NDArray[np.int64]:
     """Return the positions of about `n` pictures, each class in proportion, with two of each at least; or all.
 
-    They are drawn independently of `folds` with the same seed, and so meet every fold.
+    They are drawn independently of `folds` with the same seed, and so meet every fold. Groups are drawn whole, large
+    and small ones alike: a share of the pictures of all groups would know as much as all pictures do.
     """
+    if groups is not None:
+        _, firsts = np.unique(groups, return_index=True)
+        of_groups = labels[firsts]
+        drawn = sample(of_groups, max(1, round(n * len(firsts) / len(labels))), seed)
+        chosen = np.flatnonzero(np.isin(groups, groups[firsts[drawn]]))
+        return with_some_of_each(chosen, labels, 2, seed)
     shares = max(1, round(len(labels) / n))
     return with_some_of_each(one_of_folds(labels, shares, (seed, 1)), labels, 2, seed)
 

@@ -134,10 +134,10 @@ def main() -> None:
 
 
 def learning_curve(coordinates: Float, labels: NDArray[np.int64], groups: Groups, seed: int) -> list[Probe]:
-    """Return the head on all depths of a share of the pictures and of all, the fewest pictures first."""
+    """Return the head on all depths of a share of the groups of pictures and of all, the fewest pictures first."""
 
     def ask(share: int) -> Probe:
-        some = folds.sample(labels, len(labels) // share, seed) if share > 1 else np.arange(len(labels))
+        some = folds.sample(labels, len(labels) // share, seed, groups)
         return probes.probe_coordinates(f"1/{share}", coordinates[some], labels[some], seed, groups[some])
 
     *shares, whole = SHARES

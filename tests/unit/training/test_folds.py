@@ -93,6 +93,24 @@ def fold_of(labels: np.ndarray, n_splits: int, groups: np.ndarray) -> np.ndarray
     return found
 
 
+def test_a_share_of_bursts_is_a_share_of_what_was_photographed() -> None:
+    """Of pictures in bursts a share knows as much as all do, if it has some of each burst."""
+    groups = np.repeat(np.arange(300), np.tile([1, 3, 8], 100))
+    labels = groups // 3 % 4
+    asked = folds.sample(labels, len(labels) // 4, 0, groups)
+    assert len(asked) == pytest.approx(len(labels) / 4, rel=0.1)
+    drawn = np.unique(groups[asked])
+    assert len(drawn) == pytest.approx(75, abs=2)
+    assert np.array_equal(asked, np.flatnonzero(np.isin(groups, drawn))), "whole"
+    assert np.bincount(labels[asked]).min() > len(asked) / 5, "each class in proportion"
+    alone = np.arange(len(labels))
+    assert np.array_equal(folds.sample(labels, 300, 5, alone), folds.sample(labels, 300, 5))
+    everything = folds.sample(labels, len(labels), 0, groups)
+    assert np.array_equal(everything, alone)
+    one_group = np.where(labels == 0, 0, groups + 1)
+    assert (labels[folds.sample(labels, 100, 0, one_group)] == 0).sum() >= 2, "also of a class in one group"
+
+
 def test_without_copies_all_is_as_without_groups() -> None:
     labels = np.random.default_rng(3).integers(0, 3, 90)
     keys = np.arange(90, 0, -1).astype(np.uint64)
