@@ -12,7 +12,7 @@ from stages.files.arrays import release
 from stages.training.design import varies
 from stages.training.linear_head import Float
 
-DIRECTIONS = 192  # at most
+DIRECTIONS = 192  # at most, where nothing else is said
 OVERSAMPLED = 16  # more than these, in the random projection
 CHUNK = 2048  # pictures at a time
 FEW = 512  # pictures, of which all inner products are computed sooner than a random projection
@@ -34,8 +34,8 @@ class Directions:
     basis: Float
 
     @classmethod
-    def of(cls, tables: Sequence[Float], seed: int = 0) -> Directions:
-        """Return the directions of the plain views in tables of (pictures, views, features).
+    def of(cls, tables: Sequence[Float], seed: int = 0, most: int = DIRECTIONS) -> Directions:
+        """Return the directions, `most` at most, of the plain views in tables of (pictures, views, features).
 
         By a random projection and two power iterations (Halko et al. 2011, doi:10.1137/090771806, algorithm 4.4), so
         that the tables are read a few times, a piece at a time; of few pictures by all their inner products.
@@ -49,7 +49,7 @@ class Directions:
             varied = varies(mean, variance)
             means.append(mean)
             scales.append(np.where(varied, 1 / np.sqrt(np.where(varied, variance, 1)), 0))
-        k = min(DIRECTIONS, n - 1)
+        k = min(most, n - 1)
         if n <= FEW:
             (rows,) = cls(means, scales, np.zeros((d, 0), np.float32)).standardised(tables)
             values, vectors = np.linalg.eigh(rows.astype(np.float64) @ rows.T)

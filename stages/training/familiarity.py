@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from stages.files.arrays import gather
 from stages.files.json_files import damaged
 from stages.training.design import Double, Problem
-from stages.training.directions import Directions
+from stages.training.directions import DIRECTIONS, Directions
 from stages.training.folds import folds, sample
 from stages.training.linear_head import Float
 from stages.training.losses import Labels
@@ -132,14 +132,16 @@ def fit_familiarity(
         seed: of the search for directions.
 
     """
-    everything, found = np.arange(len(labels)), []
+    everything, found, n_directions = np.arange(len(labels)), [], []
     with threadpool_limits(1, user_api="blas"):
         for split in splits:
             rest = np.setdiff1d(everything, split)
             statistics = _Statistics.of(features[rest], labels[rest], seed)
             found.append(statistics.measures(features[split], logits[split]))
+            n_directions.append(statistics.projection.shape[1])
         if len(splits) > 1:
-            statistics = _Statistics.of(features, labels, seed)
+            # In more directions than a fold has, all pictures that are not of these would be farther than held-out ones.
+            statistics = _Statistics.of(features, labels, seed, min(n_directions))
     measures = np.concatenate(found)
     low, middle, high = np.percentile(measures, [25, 50, 75], axis=0)
     scales = np.stack([middle, np.maximum(high - low, 1e-6)], axis=1).astype(np.float32)
@@ -159,8 +161,8 @@ class _Statistics:
     shares: Float
 
     @classmethod
-    def of(cls, features: Float, labels: Labels, seed: int) -> _Statistics:
-        directions = Directions.of([features[:, np.newaxis]], seed)
+    def of(cls, features: Float, labels: Labels, seed: int, most: int = DIRECTIONS) -> _Statistics:
+        directions = Directions.of([features[:, np.newaxis]], seed, most)
         mean = directions.means[0].astype(np.float32)
         basis = directions.basis * directions.scales[0][:, np.newaxis].astype(np.float32)
         coordinates = ((features - mean) @ basis).astype(np.float64)

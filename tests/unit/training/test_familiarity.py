@@ -100,6 +100,22 @@ def test_few_pictures_say_little() -> None:
     assert far.min() > THRESHOLD, "and nothing is below the threshold"
 
 
+def test_of_few_pictures_with_many_features_few_are_flagged_too() -> None:
+    """The statistics of all pictures have no more directions than a fold's, in which held-out ones were measured."""
+    shares = []
+    for seed in range(4):
+        rows, labels = drawn(600, range(3), seed)
+        mixed = np.random.default_rng(seed).normal(size=(FEATURES, 400)) / 5
+        wide = (rows @ mixed + np.random.default_rng(9 + seed).normal(size=(600, 400))).astype(np.float32)
+        problem = Problem([wide[:100, np.newaxis]], labels[:100], standardise=True)
+        _, best, logits = cross_validate(problem, [0.1], 5, 0, shown=False)
+        head, _ = fit_head(problem, best.weight_decay)
+        known = familiarity_of_head(problem, logits, 5, 0)
+        assert known.projection.shape[1] < 80, "four fifths of the pictures tell of fewer"
+        shares.append((known(wide[100:], head.logits(wide[100:])) < THRESHOLD).mean())
+    assert np.mean(shares) == pytest.approx(THRESHOLD, abs=0.02)
+
+
 def test_a_damaged_file_gets_a_sentence(tmp_path: Path) -> None:
     assert Familiarity.read(tmp_path) is None
     (tmp_path / FILE).write_bytes(b"no")
