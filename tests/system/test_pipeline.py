@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from stages.files.card import Card
 from stages.training.curves import CURVES
 from tests.checkout import Checkout, first_run, ran
 from tests.drawn import write_zip
-from tests.project import STAGES, takes_long
+from tests.project import NETWORK, STAGES, takes_long
 
 
 def test_from_a_zip_to_metrics_and_back(finished: Checkout, copied: Checkout) -> None:
@@ -91,15 +92,16 @@ def test_pretrain_share_the_model_and_start_from_it(
 
     # Another run starts from that model: other pictures, other classes, a new last layer.
     three = write_zip(tmp_path / "three.zip", train=6, val=3, classes=("dots", "lines", "more"))
-    second.set(data__url=str(three), data__sha256=None, backbone__weights=str(model))
+    second.set(data__url=str(three), data__sha256=None, backbone__name=NETWORK, backbone__weights=str(model))
     assert ran(second.dvc("repro", "evaluate")) == STAGES[:6]
     card = second.json("data/model/card.json")
     assert card["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
     assert card["classes"] == ["dots", "lines", "more"]
     assert list(second.json("metrics/evaluate.json")["classes"]) == card["classes"]
     after = load_file(second.folder / "data/model/model.safetensors")
-    assert after["fc.weight"].shape == (3, 2048)
-    assert all(np.array_equal(after[key], before[key]) for key in before if not key.startswith("fc."))
+    head = Card.read(second.folder / "data/model").head
+    assert after[f"{head}.weight"].shape[0] == 3
+    assert all(np.array_equal(after[key], before[key]) for key in before if not key.startswith(f"{head}."))
 
 
 HEADS = [

@@ -165,7 +165,7 @@ def test_several_processes_and_another_network(prepared: Checkout, name: str, la
         prepared.stage(stage)
     stopped(prepared, 2, signal.SIGKILL, "stages.train")
     printed = prepared.stage("train")
-    # The second or a later one; of checkpoints that take long to write, as ResNet-18's on a busy disk, some are left out.
+    # The second or a later one; where writing takes long, as of ResNet-18 on a busy disk, some are left out.
     assert re.search(rf"^resuming after epoch [1234] of {EPOCHS}$", printed, re.MULTILINE), printed
     resumed = trained(prepared)
     assert resumed == undisturbed(prepared, lambda: prepared.stage("train"))
