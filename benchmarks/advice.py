@@ -91,7 +91,7 @@ def measure(path: Path, backbone: str, folder: Path) -> list[str]:
     n_found, n_others = copies_found(checkout.folder / SUSPECTS, pairs)
     return [
         str(len(train.labels)), f"{seconds:.1f}", *(f"{one:.2f}" if one >= 0 else "" for one in found),
-        f"{n_found} of {len(pairs)}", str(n_others), *(f"{one:.2f}" for one in told),
+        f"{n_found} of {len(pairs)}", str(n_others), *("" if np.isnan(one) else f"{one:.2f}" for one in told),
     ]  # fmt: skip
 
 
