@@ -1,7 +1,8 @@
 """Put aside what DVC cannot read of its own files, as after a kill while it wrote them: `python -m tools.mend`.
 
-DVC writes dvc.lock and .dvc/tmp/rwlock in place, and reads them before it starts any stage. Neither holds what is
-nowhere else: what was computed is in the cache, and DVC finds it there.
+DVC writes dvc.lock and .dvc/tmp/rwlock in place, and reads them before it starts any stage; of a stage that it is about
+to note in its run cache it makes the folder first, and an empty one it cannot read. None holds what is nowhere else:
+what was computed is in the cache, and DVC finds it there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ CONFLICT = b"<<<<<<< "
 
 
 def main() -> None:
-    """Put damaged files aside, a line for each; fail where there is none: `dvc repro` would only fail again."""
+    """Put damaged files aside, a line for each; fail where nothing is: `dvc repro` would only fail again."""
     parser = argparse.ArgumentParser(prog="python -m tools.mend", description=main.__doc__)
     parser.add_argument("--quiet", action="store_true", help="say nothing where there is nothing to mend")
     quiet = parser.parse_args().quiet
@@ -36,14 +37,18 @@ def main() -> None:
                        if Path(path).exists() and not readable(repo)]  # fmt: skip
             for name in damaged:
                 print(f"{name} is damaged, as by a kill while DVC wrote it; it is now {_put_aside(Path(name))}")
+            empty = _remove_empty(Path(repo.stage_cache.cache_dir))
+            for folder in empty:
+                print(f"an entry of DVC's run cache is empty, as by a kill while DVC wrote it; it is gone: {folder}")
     except NotDvcRepoError:
         raise InputError("this is no DVC repository; call it in a checkout's folder") from None
     except LockError:
         raise InputError("DVC is under way here; wait for it to end or stop it, then run this again") from None
-    if not damaged and quiet:
+    if damaged or empty:
+        return
+    if quiet:
         sys.exit(1)
-    if not damaged:
-        raise InputError("DVC can read its files; there is nothing to mend")
+    raise InputError("DVC can read its files; there is nothing to mend")
 
 
 def _lock_file(repo: Repo) -> bool:
@@ -78,6 +83,14 @@ def _rwlock(repo: Repo) -> bool:
             return True
     except (RWLockFileCorruptedError, RWLockFileFormatError, UnicodeDecodeError):
         return False
+
+
+def _remove_empty(runs: Path) -> list[Path]:
+    """Remove folders of stages in DVC's run cache in which there is nothing, and return them."""
+    empty = [folder for folder in sorted(runs.glob("*/*")) if folder.is_dir() and not any(folder.iterdir())]
+    for folder in empty:
+        folder.rmdir()
+    return empty
 
 
 def _put_aside(path: Path) -> Path:

@@ -120,9 +120,10 @@ class Soak:
 
     def mended(self, printed: str) -> bool:
         """Do what `make repro` does where DVC was killed while it wrote a file of its own, which it does in place."""
-        if "Unable to read RWLock-file" not in printed and "dvc.lock' " not in printed and "unexpected" not in printed:
+        of_dvc = ("Unable to read RWLock-file", "dvc.lock' ", "unexpected", "join() argument must be str")
+        if not any(words in printed for words in of_dvc):
             return False
-        self.mends.update(re.findall("(.*) is damaged, as by a kill", self.checkout.tool("mend")))
+        self.mends.update(re.findall("(.*) is (?:damaged|empty), as by a kill", self.checkout.tool("mend")))
         return True
 
     def hit(self, run: Run, who: str, number: signal.Signals) -> None:

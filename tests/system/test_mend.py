@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.checkout import Checkout, contents
 
@@ -17,6 +18,14 @@ needs_make = pytest.mark.skipif(
     shutil.which("make") is None or not (Path(sys.prefix) / ".installed").exists(),
     reason="there is no make, or this environment was not made by it",
 )
+
+
+def run_of(checkout: Checkout, stage: str) -> str:
+    """The name of a stage's folder in the run cache."""
+    for entry in (checkout.folder / ".dvc/cache/runs").glob("*/*/*"):
+        if yaml.safe_load(entry.read_text())["cmd"] == f"python -m stages.{stage}":
+            return entry.parent.name
+    raise AssertionError(stage)
 
 
 @needs_make
@@ -37,6 +46,19 @@ def test_make_repro_mends_and_computes_nothing_again(copied: Checkout) -> None:
     assert contents(copied.folder, "data", "metrics", "dvc.lock") == expected
     assert [(copied.folder / f".dvc/tmp/{name}.damaged").read_bytes() for name in ("dvc.lock", "rwlock")] == parts
     assert not copied.run("git", "status", "--short", "--", ".dvc")
+
+    # Before a stage is noted in the run cache, its folder is made.
+    (entry,) = (copied.folder / ".dvc/cache/runs").glob(f"*/{run_of(copied, 'download')}/*")
+    noted = entry.read_bytes()
+    entry.unlink()
+    lock_file.unlink()
+    assert "'download': join() argument must be str" in copied.dvc("repro", fails=True)
+    printed = copied.run("make", "repro")
+    gone = f"it is gone: {entry.parent}"
+    assert f"an entry of DVC's run cache is empty, as by a kill while DVC wrote it; {gone}\n" in printed
+    assert re.findall("> python -m (.*)", printed) == ["stages.download"], "all else is in the cache"
+    assert contents(copied.folder, "data", "metrics", "dvc.lock") == expected
+    assert next(entry.parent.iterdir()).read_bytes() == noted
 
     # A failure that it is not about: said once.
     copied.set(seed=-1)
