@@ -37,11 +37,12 @@ def main() -> None:
         views={"seed": seed, **views.model_dump()}, classes=classes,
     )  # fmt: skip
     layers = [name for name in card.layers if name != "head"]
+    numbers = {label: number for number, label in enumerate(classes)}
     with join_process_group(params.device) as ranks, ranks.replacing(Path("data/features")) as target:
         splits = {}
         for split, n_views in (("train", views.count), ("val", 1)):
             pictures = images[split]
-            labels = (classes.index(name.partition("/")[0]) for name in pictures.names)
+            labels = (numbers[name.partition("/")[0]] for name in pictures.names)
             splits[split] = Split(pictures, np.fromiter(labels, np.int64, len(pictures)), n_views)
         store(
             splits,

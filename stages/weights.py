@@ -152,7 +152,8 @@ def pretrained(
         for_others = (find_if_there(tensors, other, subject) for other in others)
         found = next(filter(None, for_others), None) or find_weights(tensors, needed, subject)
     except InputError:
-        file.unlink()
+        if sha256 is None:  # else it is the file that was wanted: another param is to be changed
+            file.unlink()
         raise
     if sha256 is None:
         file.unlink()

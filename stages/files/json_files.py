@@ -9,9 +9,14 @@ from typing import Any
 from stages.files.atomic import replacing
 from stages.program.errors import InputError
 
+SMALL = 1e-3  # 6 decimals have fewer than 4 digits of what is smaller
+
 
 def write_json(path: Path, content: Any) -> None:  # noqa: ANN401
-    """Write `content` as indented UTF-8 JSON. Floats are rounded to 6 decimals, so that diffs stay readable."""
+    """Write `content` as indented UTF-8 JSON. Floats are rounded, so that diffs stay readable.
+
+    To 6 decimals, or, where that would leave fewer, to 4 digits: a learning rate may be 3e-7. Below 1e-12 all is 0.
+    """
     with replacing(path, durable=False) as temporary:
         text = json.dumps(_rounded(content), indent=2, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -47,7 +52,7 @@ def damaged(path: Path) -> InputError:
 
 def _rounded(content: Any) -> Any:  # noqa: ANN401
     if isinstance(content, float):
-        return round(content, 6)
+        return round(content, 6) if abs(content) >= SMALL else float(f"{round(content, 12):.4g}")
     if isinstance(content, dict):
         return {key: _rounded(value) for key, value in content.items()}
     if isinstance(content, list | tuple):

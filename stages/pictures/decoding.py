@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,10 @@ warnings.filterwarnings("ignore", module="PIL")  # a picture with an unreadable 
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # of each picture: there is a thread for each core already
 
 DNG_VERSION, SUBFILE_TYPE, SUBFILES, REDUCED = 50706, 254, 330, 1  # tags of TIFF, and what the second may say
+NO_DATA = 42113  # the tag of GDAL's, in which the level of what was not measured is written
+START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"  # of a JPEG, in which no other bytes are these
+ZEROS = 512  # at the end of a JPEG, of which a part may not have been written
+DARK = 16  # of 256; the upper byte of colour with 12 bits in 16 is below this
 HEIC = "a HEIC picture"
 DECODED = {"a JPEG", "a PNG", "a WebP picture", "a BMP", "a GIF", "a TIFF", "an AVIF picture", "a JPEG 2000 picture",
            "a PNM picture", HEIC}  # fmt: skip
@@ -80,7 +85,11 @@ def examine(file: File) -> tuple[str | None, Extent | None]:
     """
     try:
         with _upright(file, 1) as picture:
-            found = extent(np.asarray(picture)) if _is_deep(picture) else None
+            if picture.format in {"JPEG", "MPO"} and _ends_in_zeros(file):
+                return "a JPEG that ends in zeros: a part of it was not written or not fetched", None
+            if _is_dark_colour_of_16_bits(picture):
+                return "a TIFF with colour of 12 bits or fewer in 16, which would be black: save it with 8", None
+            found = extent(_grey(picture)) if _is_deep(picture) else None
             _rgb(picture, None).close()
             return None, found
     except InputError as error:
@@ -252,6 +261,36 @@ def _is_deep(picture: Image.Image) -> bool:
     return picture.mode in {"I", "F"} or picture.mode.startswith("I;16")
 
 
+def _grey(picture: Image.Image) -> NDArray[Any]:
+    """Return a deep picture's levels, (height, width), with 0 where its file says that nothing was measured."""
+    grey = np.asarray(picture)
+    if isinstance(picture, TiffImagePlugin.TiffImageFile) and NO_DATA in picture.tag_v2:
+        with suppress(ValueError):
+            missing = float(str(picture.tag_v2[NO_DATA]).strip(" \0"))
+            return np.where(grey == missing, grey.dtype.type(0), grey)
+    return grey
+
+
+def _is_dark_colour_of_16_bits(picture: Image.Image) -> bool:
+    """Whether a TIFF's colour has 16 bits, of which the upper ones, all that Pillow keeps, say next to nothing."""
+    if not isinstance(picture, TiffImagePlugin.TiffImageFile) or picture.mode not in {"RGB", "RGBA"}:
+        return False
+    bits = picture.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, ())
+    return max(bits, default=8) > 8 and int(np.asarray(picture)[..., :3].max()) < DARK
+
+
+def _ends_in_zeros(file: File) -> bool:
+    """Whether a JPEG's last scan has no end, and zeros in its place, which decoders take for grey."""
+    with file.open("rb") if isinstance(file, Path) else nullcontext(file) as opened:
+        opened.seek(0, io.SEEK_END)
+        opened.seek(max(0, opened.tell() - ZEROS))
+        if any(opened.read()):
+            return False
+        opened.seek(0)
+        content = opened.read()
+    return content.rfind(END_OF_IMAGE) < content.rfind(START_OF_SCAN)
+
+
 def _rgb(picture: Image.Image, levels: Levels | None) -> Image.Image:
     """Convert any mode to RGB: transparent pixels become white, and more than 8 bits are scaled to 8.
 
@@ -261,7 +300,7 @@ def _rgb(picture: Image.Image, levels: Levels | None) -> Image.Image:
 
     """
     if _is_deep(picture):
-        grey = np.asarray(picture)
+        grey = _grey(picture)
         picture = Image.fromarray(to_8_bits(grey, levels or common_levels([extent(grey)])))
     elif picture.mode == "CMYK" and picture.format == "JPEG" and "adobe" not in picture.info:
         picture = ImageChops.invert(picture)  # Pillow reads every CMYK JPEG as Adobe's, which are stored inverted

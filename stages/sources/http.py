@@ -140,8 +140,11 @@ def _write(response: requests.Response, part: Path, url: str, start: int, *, par
     partial = bool(status == requests.codes.partial_content)
     first, total = _content_range(response) if partial else (0, None)
     encoding = response.headers.get("Content-Encoding", "identity").lower()
+    unsatisfiable = status == requests.codes.requested_range_not_satisfiable
+    if start and unsatisfiable and response.headers.get("Content-Range") == f"bytes */{start}":
+        return True  # all of it is there: what was interrupted came after the download
     other_file = partial and (first != start or encoding != "identity")
-    if start and (other_file or status == requests.codes.requested_range_not_satisfiable):
+    if start and (other_file or unsatisfiable):
         forget(part)
         raise ProtocolError("the rest of another file")
     if status not in {200, 203} and not (partial and start):

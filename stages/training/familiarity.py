@@ -140,7 +140,7 @@ def fit_familiarity(
             found.append(statistics.measures(features[split], logits[split]))
             n_directions.append(statistics.projection.shape[1])
         if len(splits) > 1:
-            # In more directions than a fold has, all pictures that are not of these would be farther than held-out ones.
+            # In more directions than a fold's, new pictures would be farther than those that were held out were.
             statistics = _Statistics.of(features, labels, seed, min(n_directions))
     measures = np.concatenate(found)
     low, middle, high = np.percentile(measures, [25, 50, 75], axis=0)

@@ -183,6 +183,54 @@ def test_floats_that_are_no_numbers(tmp_path: Path) -> None:
     assert_close(corners(tmp_path / "a.tif"), (0,) * 3, (0,) * 3, WHITE, WHITE)
 
 
+@pytest.mark.parametrize(("kind", "missing"), [("<f4", "-9999"), ("<i4", "-32768"), ("<u2", "65535"), ("<f4", "nan")])
+def test_what_was_not_measured_is_no_level(tmp_path: Path, kind: str, missing: str) -> None:
+    """As GDAL writes it: else it would be the black, or the white, of all the set."""
+    levels = np.full((64, 64), 255, kind)
+    levels[:32] = 51
+    levels[:32, :32] = np.array(float(missing)).astype(kind)
+    Image.fromarray(levels).save(tmp_path / "a.tif", tiffinfo={42113: missing})
+    assert decoding.examine(tmp_path / "a.tif")[1] == Extent(0, 255, kind != "<f4")
+    assert_close(corners(tmp_path / "a.tif"), (0,) * 3, (51,) * 3, WHITE, WHITE)
+    Image.fromarray(levels[32:]).save(tmp_path / "b.tif", tiffinfo={42113: "none"})
+    assert decoding.problem(tmp_path / "b.tif") is None, "a word that is no number says nothing"
+
+
+def tiff_of_16_bits(path: Path, colour: tuple[int, int, int]) -> None:
+    """Write one of 40 rows of 40 pixels, which Pillow does not write."""
+    pixels = struct.pack("<3H", *colour) * 1600
+    tags = [(256, 3, 1, 40), (257, 3, 1, 40), (258, 3, 3, 8), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 14),
+            (277, 3, 1, 3), (278, 3, 1, 40), (279, 4, 1, len(pixels))]  # fmt: skip
+    rows = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    start = b"II*\0" + struct.pack("<I", 14 + len(pixels)) + struct.pack("<3H", 16, 16, 16)
+    path.write_bytes(start + pixels + struct.pack("<H", len(tags)) + rows + bytes(4))
+
+
+def test_colour_of_12_bits_in_16_would_be_black(tmp_path: Path) -> None:
+    tiff_of_16_bits(tmp_path / "a.tif", (65535, 32896, 0))
+    assert_close(corners(tmp_path / "a.tif"), (255, 128, 0))
+    tiff_of_16_bits(tmp_path / "b.tif", (4095, 2056, 0))
+    assert decoding.problem(tmp_path / "b.tif") == (
+        "a TIFF with colour of 12 bits or fewer in 16, which would be black: save it with 8"
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 100}])
+def test_a_jpeg_of_which_a_part_was_never_written(tmp_path: Path, options: dict[str, int]) -> None:
+    """Room was made for all of it, and zeros are there: libjpeg takes them for grey."""
+    whole = BytesIO()
+    random = np.random.default_rng(0)
+    Image.fromarray(random.integers(0, 256, (300, 400, 3), np.uint8)).save(whole, "JPEG", **options)
+    content = whole.getvalue()
+    (tmp_path / "padded.jpg").write_bytes(content + bytes(4096))
+    assert decoding.problem(tmp_path / "padded.jpg") is None, "zeros behind the end do no harm"
+    for share in (0.98, 0.5, 0.1):
+        written = int(len(content) * share)
+        (tmp_path / "half.jpg").write_bytes(content[:written] + bytes(len(content) - written))
+        with (tmp_path / "half.jpg").open("rb") as file:
+            assert decoding.problem(file) == "a JPEG that ends in zeros: a part of it was not written or not fetched"
+
+
 def test_16_bit_colours(tmp_path: Path) -> None:
     # Pillow does not write these: one row of a PNG by hand, of the colour (65535, 32896, 0).
     def chunk(kind: bytes, body: bytes) -> bytes:

@@ -182,6 +182,25 @@ def test_a_little_of_the_rest_each_time(tmp_path: Path) -> None:
         assert len(server.seen) >= 5
 
 
+@pytest.mark.parametrize(("first", "asked"), [(BODY, 2), (bytes(len(BODY)), 3)], ids=["the same", "another"])
+def test_interrupted_when_all_of_it_was_there(
+    tmp_path: Path, first: bytes, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To hash 100 GB takes minutes: what was downloaded is not asked for again, but where it is another file."""
+
+    def interrupt(_: Path) -> str:
+        raise KeyboardInterrupt
+
+    all_there = reply(416, b"", Content_Range=f"bytes */{len(BODY)}")
+    with serving(tagged(200, first, Content_Length=str(len(BODY))), all_there, WHOLE) as server:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("stages.sources.fetch.sha256_of", interrupt)
+            fetch(server.url, tmp_path)
+        assert fetch(server.url, tmp_path) == SHA256
+        assert [request.get("range") for request in server.seen] == [None, f"bytes={len(BODY)}-", None][:asked]
+    assert names_in(tmp_path) == ["set.zip"]
+
+
 def test_never_the_rest(tmp_path: Path) -> None:
     with serving(*[CUT, reply(416, b"")] * 20) as server:
         assert "the connection broke off" in refused(server.url, tmp_path, keeps=True)

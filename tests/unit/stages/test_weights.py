@@ -237,6 +237,17 @@ def test_a_tar_and_a_folder(in_tmp_path: Path) -> None:
         fetched(in_tmp_path)
 
 
+def test_verified_weights_of_another_network_stay(weights: Path, in_tmp_path: Path) -> None:
+    """The name is to be changed, as the sentence says; then nothing is fetched again."""
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    with pytest.raises(InputError, match="it seems to be a resnet18: set backbone.name to that"):
+        fetched(weights, name="resnet34", sha256=digest)
+    (file,) = (in_tmp_path / "data/raw").iterdir()
+    before = file.stat().st_mtime_ns
+    fetched(weights, sha256=digest)
+    assert file.stat().st_mtime_ns == before
+
+
 def test_too_little_memory_says_nothing_of_weights(
     weights: Path, in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
