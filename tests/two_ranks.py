@@ -29,6 +29,7 @@ def in_two_processes(monkeypatch: pytest.MonkeyPatch, work: Callable[[], None]) 
         for name, value in {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port, "RANK": "0"}.items():
             patch.setenv(name, value)
         patch.setattr(ranks, "die_with_parent", lambda: None)  # this process is to outlive the tests
+        patch.setattr(ranks, "cores", lambda: 1)  # PyTorch's threads do not survive a fork, and it would wait for them
         child = os.fork()
         if not child:
             _as_second(work)

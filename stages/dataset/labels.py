@@ -13,7 +13,7 @@ from stages.dataset.picture_names import Names, contradicts, named_by_folder
 from stages.dataset.split_folders import TEST, TRAIN, UNLABELLED, VAL, Parts, SplitName
 from stages.program.errors import InputError
 from stages.program.params import LabelTable
-from stages.program.wording import listed
+from stages.program.wording import listed, unquoted
 
 _PATTERNS = (
     r"(?P<label>.+?)[ _.-]+\(?\d+\)?",  # rose (12), cat.0, great_pyrenees_173
@@ -88,7 +88,7 @@ def from_tables(
         if ask and (sentence := unread_split(table, columns)):
             raise InputError(f"{sentence}, or set data.splits to {{}} to have a part of all pictures split off")
         numbers = [n for n in (columns.file, columns.label, columns.split) if n is not None]
-        used.append(f"{table.name}: {', '.join(table.columns[n] for n in numbers)}")
+        used.append(f"{table.name}: {listed(table.columns[n] for n in numbers)}")
         found_by_row = _pictures_by_row(table, columns, names, roles_there)
         for row, found, split in zip(table.rows, found_by_row, _splits_by_row(table, columns), strict=True):
             value, label = row[columns.file], row[columns.label].strip()
@@ -159,7 +159,7 @@ def _splits_by_row(table: Table, columns: Columns) -> list[str]:
     said = {one for value, one in named.items() if SplitName.of(value)}
     if not said:
         raise InputError(
-            f"data.labels.split: the column {table.columns[columns.split]} of {table.name} has the values "
+            f"data.labels.split: the column {unquoted(table.columns[columns.split])} of {table.name} has the values "
             f"{listed(sorted(named)[:5])}, none of which names a split; write train, val and test there"
         )
     # Where a column names those for testing alone, the others are for training.
@@ -272,8 +272,8 @@ def suggest(tables: Iterable[Table], pictures: Sequence[Parts]) -> str | None:
         several = TRAIN in roles and len(roles) > 1 and role_of_table(table.name) in {TRAIN, VAL, TEST}
         value = f"[{', '.join(roles[role] for role in sorted(roles) if role)}]" if several else table.name
         return (
-            f"there is {table.name} with the columns {table.columns[columns.file]} and "
-            f"{table.columns[columns.label]} for {columns.named:,} of the pictures: set data.labels to {value}"
+            f"there is {table.name} with the columns {unquoted(table.columns[columns.file])} and "
+            f"{unquoted(table.columns[columns.label])} for {columns.named:,} of the pictures: set data.labels to {value}"
         )
     stems = [PurePosixPath(parts[-1]).stem for parts in pictures]
     for pattern in _PATTERNS:

@@ -36,8 +36,8 @@ def one_line(value: object) -> str:
 
 
 def unquoted(name: str) -> str:
-    """Return a name unchanged where it is printable and short, or else as `one_line` quotes it."""
-    return name if name.isprintable() and len(name) < LONGEST else one_line(name)
+    """Return a name unchanged where it is printable and short, or else, or where it is empty, as `one_line` quotes it."""
+    return name if name.isprintable() and 0 < len(name) < LONGEST else one_line(name)
 
 
 def listed(names: Iterable[str]) -> str:

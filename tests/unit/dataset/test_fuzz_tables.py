@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from hypothesis import event, given
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from stages.dataset.fixes import DROP, Fixes
@@ -61,6 +61,8 @@ damaged = st.builds(edited, contents, seldom(edits, []), shares)
 
 
 @given(damaged, st.sampled_from([".csv", ".csv", ".tsv", ".txt", ".jsonl"]), st.booleans())
+@example(b"nothing.jpg\t\x1b\nimages/0.jpg\tant\nimages/1.jpg\tbee\nimages/2.jpg\tant\n", ".csv", named=False)
+@example(b"nothing.jpg\t\x1b\nimages/0.jpg\tant\nimages/1.jpg\tbee\nimages/2.jpg\tant\n", ".csv", named=True)
 @examples(150)
 def test_any_table_of_labels(content: bytes, suffix: str, named: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
