@@ -271,9 +271,10 @@ def suggest(tables: Iterable[Table], pictures: Sequence[Parts]) -> str | None:
         roles = {role_of_table(one.name): one.name for one, _ in good}
         several = TRAIN in roles and len(roles) > 1 and role_of_table(table.name) in {TRAIN, VAL, TEST}
         value = f"[{', '.join(roles[role] for role in sorted(roles) if role)}]" if several else table.name
+        file, label = (unquoted(table.columns[number]) for number in (columns.file, columns.label))
         return (
-            f"there is {table.name} with the columns {unquoted(table.columns[columns.file])} and "
-            f"{unquoted(table.columns[columns.label])} for {columns.named:,} of the pictures: set data.labels to {value}"
+            f"there is {table.name} with the columns {file} and {label} for {columns.named:,} of the pictures: "
+            f"set data.labels to {value}"
         )
     stems = [PurePosixPath(parts[-1]).stem for parts in pictures]
     for pattern in _PATTERNS:

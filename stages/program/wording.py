@@ -36,7 +36,7 @@ def one_line(value: object) -> str:
 
 
 def unquoted(name: str) -> str:
-    """Return a name unchanged where it is printable and short, or else, or where it is empty, as `one_line` quotes it."""
+    """Return a name unchanged where it is printable, short and not empty, or else as `one_line` quotes it."""
     return name if name.isprintable() and 0 < len(name) < LONGEST else one_line(name)
 
 

@@ -57,12 +57,13 @@ contents = st.builds(
     lambda write, header, rows, separator: write(header, rows, separator),
     st.sampled_from([table, table, objects]), headers, rows, st.sampled_from(",,;\t"),
 )  # fmt: skip
+STEERING = b"nothing.jpg\t\x1b\nimages/0.jpg\tant\nimages/1.jpg\tbee\nimages/2.jpg\tant\n"  # once found by chance
 damaged = st.builds(edited, contents, seldom(edits, []), shares)
 
 
 @given(damaged, st.sampled_from([".csv", ".csv", ".tsv", ".txt", ".jsonl"]), st.booleans())
-@example(b"nothing.jpg\t\x1b\nimages/0.jpg\tant\nimages/1.jpg\tbee\nimages/2.jpg\tant\n", ".csv", named=False)
-@example(b"nothing.jpg\t\x1b\nimages/0.jpg\tant\nimages/1.jpg\tbee\nimages/2.jpg\tant\n", ".csv", named=True)
+@example(content=STEERING, suffix=".csv", named=False)
+@example(content=STEERING, suffix=".csv", named=True)
 @examples(150)
 def test_any_table_of_labels(content: bytes, suffix: str, named: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
