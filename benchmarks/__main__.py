@@ -81,8 +81,8 @@ Drawn pictures of 8 x 8 pixels in shards, ResNet-18 with random weights at 32 x 
 
 What is known of pictures lies on disk, or is a few dozen bytes of each, but for `download` of a folder, which packs it
 with 1 KB a file (116 MiB for 100,000; archives and shards take none of that). A million pictures, 200,000 of them to
-test on, against 10,000, on a machine that others used, on 27 November 2026 (memory alone counts; timm's `test_resnet` in
-place of ResNet-18): `unzip` 67 MiB against 56 (1.19 times), `features` 959 against 756 (1.27), `explain` 765 against
+test on, against 10,000, on a machine that others used, on 27 November 2026 (memory alone counts; timm's `test_resnet`
+in place of ResNet-18): `unzip` 67 MiB against 56 (1.19 times), `features` 959 against 756 (1.27), `explain` 765 against
 756 (1.01). On its stored features, repeated a hundred times with noise (`python -m benchmarks.memory 10000 --repeat 100
 --backbone timm/test_resnet.r160_in1k`, which takes a minute), `train` 132 against 102 (1.30: 32 bytes a picture), and
 `evaluate` 64 against 51 (1.27: 14 bytes a picture, or 70 of each that is tested on: the curves are of all of them).
