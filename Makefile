@@ -56,7 +56,7 @@ unit: $(INSTALLED) lint  ## The same without those that run DVC and whole progra
 mutants: $(INSTALLED)  ## Plant small faults in a copy of the code, and count those that the unit tests notice (ROOM=training EVERY=10)
 	python -m tests.mutants $(ROOM) --every $(or $(EVERY),10)
 
-soak: $(INSTALLED)  ## All the tests, with 20000 damaged archives, pictures, params, weights and answers, and 100 kills (about 40 minutes)
+soak: $(INSTALLED)  ## All the tests, with 20000 damaged archives, pictures, params, weights and answers, and 100 kills (an hour and a half)
 	FUZZ_EXAMPLES=20000 SOAK_KILLS=100 pytest
 
 lint: $(INSTALLED)  ## Check formatting, style, imports between rooms and types
