@@ -138,7 +138,7 @@ def test_what_a_file_holds_beside_is_listed_up_to_a_number(file: Path, capsys: p
     assert "of the file" not in capsys.readouterr().out
 
 
-def test_what_is_refused_leaves_nothing(file: Path) -> None:
+def test_what_is_refused_leaves_nothing_but_a_file_of_the_hash_that_was_asked_for(file: Path) -> None:
     digest = sha256(file.read_bytes()).hexdigest()
     run(str(file), sha256=digest)
     before = Path("data/weights/card.json").read_bytes()
@@ -146,6 +146,9 @@ def test_what_is_refused_leaves_nothing(file: Path) -> None:
     digest = sha256(file.read_bytes()).hexdigest()
     with pytest.raises(InputError, match=r"tiny.pth. is damaged: stem.0.weight holds NaN"):
         run(str(file), sha256=digest)
+    assert FETCHED.read_bytes() == file.read_bytes(), "which need not be fetched again once another param is right"
+    with pytest.raises(InputError, match=r"tiny.pth. is damaged: stem.0.weight holds NaN"):
+        run(str(file))
     assert not FETCHED.exists()
     assert Path("data/weights/card.json").read_bytes() == before
 
