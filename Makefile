@@ -53,8 +53,8 @@ test: $(INSTALLED) lint  ## Check formatting, style and types, then run the test
 unit: $(INSTALLED) lint  ## The same without those that run DVC and whole programs
 	pytest tests/unit
 
-mutants: $(INSTALLED)  ## Plant small faults in a copy of the code, and count those that the unit tests notice (ROOM=training EVERY=10)
-	python -m tests.mutants $(ROOM) --every $(or $(EVERY),10)
+mutants: $(INSTALLED)  ## Plant small faults in a copy of the code, and count those that the unit tests notice (ROOM=training EVERY=40)
+	python -m tests.mutants $(ROOM) --every $(or $(EVERY),40)
 
 soak: $(INSTALLED)  ## All the tests, with 20000 damaged archives, pictures, params, weights and answers, and 100 kills (an hour and a half)
 	FUZZ_EXAMPLES=20000 SOAK_KILLS=100 pytest

@@ -1,7 +1,7 @@
 """Small faults planted in the code one by one (mutmut): which of them do the unit tests notice?
 
-Run it as `make mutants ROOM=training EVERY=10`: of every tenth fault, drawn by its name, say how many were noticed, and
-show those that were not. All is done in copies of the checkout, one for each room, in build/mutants.
+Run it as `make mutants ROOM=training EVERY=40`: of every fortieth fault, drawn by its name, say how many were noticed,
+and show those that were not. All is done in copies of the checkout, one for each room, in build/mutants.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ OF_NO_CONSEQUENCE = re.compile(r"(, )?\b(strict|durable)=\w+|, (?=\))")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.partition("\n")[0])
     parser.add_argument("rooms", nargs="*", choices=[*ROOMS, []], help=f"of {', '.join(ROOMS)}; none: all of them")
-    parser.add_argument("--every", type=int, default=10, metavar="K", help="try one of K faults (10); 1: all")
+    parser.add_argument("--every", type=int, default=40, metavar="K", help="try one of K faults (40); 1: all")
     parser.add_argument("--module", default="", help="of the room, the modules with this in their name")
     parser.add_argument("--again", action="store_true", help="try once more what was not noticed in time")
     options = parser.parse_args()
