@@ -17,6 +17,7 @@ from stages.model.families.timm_models import PREFIX
 from stages.program.errors import InputError
 from stages.program.extras import need_packages
 from stages.program.running import run
+from stages.program.wording import did_you_mean, one_line
 
 
 def main() -> None:
@@ -27,7 +28,10 @@ def main() -> None:
     if pattern.startswith(PREFIX) and any(sign in pattern for sign in "*?["):
         print("\n".join(timm_names(pattern)))
         return
-    for name in [pattern] if pattern.startswith(PREFIX) else [name for name in NAMES if fnmatch(name, pattern)]:
+    found = [pattern] if pattern.startswith(PREFIX) else [name for name in NAMES if fnmatch(name, pattern)]
+    if not found:
+        raise InputError(f"no network is named {one_line(pattern)}; {did_you_mean(pattern, NAMES)}see all: no pattern")
+    for name in found:
         try:
             print(line(name))
         except InputError as error:

@@ -134,9 +134,14 @@ def commands(commit: str, content: Mapping[str, Any]) -> list[str]:
     """Return the commands that reproduce the results in a clone of the repository."""
     committed = dict(flatten(parse_params(output("git", "show", f"{commit}:./params.yaml"), f"{commit}:params.yaml")))
     there = {".".join(parts[:n]) for parts in (name.split(".") for name in committed) for n in range(1, len(parts) + 1)}
-    settings = [
-        f"{'' if name in there else '+'}{name}={for_hydra(value)}"
-        for name, value in flatten(content)
+    leaves = dict(flatten(content))
+    # A block is not replaced but merged: what is gone from it, and one in whose place there is no block, is removed.
+    replaced = [name for name, value in leaves.items() if name in there and name not in committed and value != {}]
+    within = tuple(f"{name}." for name in replaced)
+    gone = [*replaced, *(name for name in committed if name not in leaves and not name.startswith(within))]
+    settings = [f"~{name}" for name in gone] + [
+        f"{'' if name in there and name not in replaced else '+'}{name}={for_hydra(value)}"
+        for name, value in leaves.items()
         if name not in committed or committed[name] != value
     ]
     options = [f"--set-param {quote(setting)}" for setting in settings]

@@ -110,8 +110,9 @@ def with_some_of_each(chosen: NDArray[np.int64], labels: NDArray[np.int64], leas
     few = np.flatnonzero(counts < least)
     if len(few):
         random = np.random.default_rng(seed)
-        more = [random.permutation(np.flatnonzero(labels == label))[:least] for label in few]
-        chosen = np.unique(np.concatenate([chosen, *more]))
+        others = np.setdiff1d(np.arange(len(labels)), chosen)
+        own = (random.permutation(others[labels[others] == label])[: least - counts[label]] for label in few)
+        chosen = np.sort(np.concatenate([chosen, *own]))
     return chosen
 
 

@@ -221,6 +221,23 @@ def test_what_is_to_be_typed_gives_the_same_params(copied: Checkout, monkeypatch
         assert note == f"# with {words_of} as here, which the commit does not have"
 
 
+@pytest.mark.parametrize("splits", [{"train": "a"}, {}, None, ["a"]])
+def test_what_is_to_be_typed_removes_what_is_gone(
+    copied: Checkout, splits: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = copied.folder / "params.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["data"] |= {"splits": {"train": "a", "test": "b"}, "labels": {"table": "a.csv", "label": "b"}}
+    path.write_text(yaml.safe_dump(content))
+    copied.commit("more")
+    content["data"] |= {"splits": splits, "labels": {"table": "a.csv"}}
+    content["strategies"]["partial"]["schedule"] = {"name": "step", "step_size": 3, "gamma": 0.1}
+    monkeypatch.chdir(copied.folder)
+    _, run = report.commands("HEAD", content)
+    apply_overrides("params.yaml", shlex.split(run.replace("\\\n", ""))[4::2])
+    assert read_params(path) == content
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     """Chromium without a window, and with nothing of a user's."""

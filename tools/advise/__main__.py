@@ -109,7 +109,7 @@ def main() -> None:
         "learning_curve": [scored(one) | {"pictures": len(one.losses)} for one in curve],
         "batch_norm": norms,
         "more_pictures": would_more_help(curve),
-        "suspects": summary(rows, len(chosen))
+        "suspects": summary(rows, len(chosen), val, card.classes)
         | {
             "groups": len({group for _, group in together}),
             "keep_together": f"tail -n +2 {GROUPS} >> {shlex.quote(params.data.groups)}",

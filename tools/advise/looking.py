@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from tools.in_shards import open_picture
 
 SHOWN = 12  # suspects on the sheet, of each kind
 GREY = 96  # side of the squares that are compared, pixels
-Grey = NDArray[np.float32]  # (side, side), a grey square
+Grey = NDArray[np.uint8]  # (side, side), a grey square
 Numbers = NDArray[np.int64]
 
 
@@ -120,11 +121,11 @@ def find_copies(
         split, number = places[position]
         with split.files.open(number) as file:
             square = decoding.square(file, card.preprocessing)
-        return np.asarray(Image.fromarray(square).convert("L").resize((GREY, GREY), Image.Resampling.BOX), np.float32)
+        return np.asarray(Image.fromarray(square).convert("L").resize((GREY, GREY), Image.Resampling.BOX))
 
     wanted = sorted({one for pair in pairs for one in pair})
     squares = dict(zip(wanted, in_order(grey, wanted, ahead=64), strict=True))
-    return suspects.copies(pairs, ((squares[a], squares[b]) for a, b in pairs))
+    return suspects.copies(pairs, ((squares[a].astype(np.float32), squares[b].astype(np.float32)) for a, b in pairs))
 
 
 def groups_of(train: Pictures, chosen: Numbers, copies: Sequence[Suspect]) -> Groups:
@@ -202,27 +203,37 @@ def name_suspects(
     return [row(suspect) for suspect in found]
 
 
-def summary(rows: Sequence[Row], n_looked_at: int) -> dict[str, Any]:
+def summary(rows: Sequence[Row], n_looked_at: int, val: Pictures, classes: Sequence[str]) -> dict[str, Any]:
     """Return how many suspects there are of each kind, and what copies do to the accuracy, where that is known.
 
     Args:
         rows: the suspects.
         n_looked_at: training pictures whose labels were.
+        val: the test pictures; predictions of others say nothing.
+        classes: their names.
 
     """
     kinds = Counter(row.suspect.kind for row in rows)
     copied = {row.picture for row in rows if row.across and row.split == "val"}
+    copies = {(row.split, row.picture) for row in rows if row.suspect.kind == "copy"}
     content: dict[str, Any] = {
-        "labels": kinds["label"], "share_of_labels": kinds["label"] / n_looked_at, "copies": kinds["copy"],
+        "labels": kinds["label"], "share_of_labels": kinds["label"] / n_looked_at, "copies": len(copies),
         "copies_in_train_and_val": len(copied), "outliers": kinds["outlier"],
     }  # fmt: skip
-    if copied and PREDICTIONS.exists():
+    if copied and PREDICTIONS.exists() and _are_of(val, classes):
         right = [(row.right, row.picture in copied) for row in read_predictions()]
         others = [one for one, is_copy in right if not is_copy]
         if others:
             content["accuracy"] = sum(one for one, _ in right) / len(right)
             content["accuracy_without_copies"] = sum(others) / len(others)
     return content
+
+
+def _are_of(val: Pictures, classes: Sequence[str]) -> bool:
+    """Return whether the predictions that are there are of these pictures, and not of a set that was here before."""
+    here = zip(val.files.names, (classes[label] for label in val.labels), strict=True)
+    predicted = ((row.picture, row.true) for row in read_predictions())
+    return all(one == other for one, other in zip_longest(here, predicted))
 
 
 def draw(path: Path, rows: Sequence[Row], card: Card) -> None:

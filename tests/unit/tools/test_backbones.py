@@ -37,3 +37,9 @@ def test_timms_networks_are_listed_by_a_pattern(
     monkeypatch.setattr(sys, "argv", ["backbones", "timm/*vitt*"])
     with pytest.raises(InputError, match="no network whose name matches"):
         backbones.main()
+
+
+def test_a_name_that_is_none_gets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["backbones", "Resnet18"])
+    with pytest.raises(InputError, match="no network is named 'Resnet18'; did you mean 'resnet18'"):
+        backbones.main()
