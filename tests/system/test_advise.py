@@ -86,6 +86,16 @@ def farthest(distances: dict[str, float]) -> str:
     return max(distances, key=distances.__getitem__)
 
 
+def advised_beside_other_predictions(checkout: Checkout) -> str:
+    """What advice on fits prints where the predictions are of the set that was here before."""
+    predictions = checkout.folder / "metrics/predictions.csv"
+    of_this_set = predictions.read_bytes()
+    predictions.write_bytes(of_this_set.replace(b"dots/", b"points/"))
+    printed = checkout.tool("advise", "--fits", "crop,squash")
+    predictions.write_bytes(of_this_set)
+    return printed
+
+
 def test_advice(copied: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copied.set(
         data__url=str(planted(tmp_path / "drawn", tmp_path / "set.zip")), backbone__name="resnet18", backbone__size=96,
@@ -124,11 +134,7 @@ def test_advice(copied: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     # Nothing of the pipeline's is touched, and the same again is the same, but for what it takes.
     assert {name: content for name, content in copied.tracked().items() if name in before} == before
     first = (copied.folder / "metrics/suspects.csv").read_bytes()
-    predictions = copied.folder / "metrics/predictions.csv"
-    of_this_set = predictions.read_bytes()
-    predictions.write_bytes(of_this_set.replace(b"dots/", b"points/"))  # as of the set that was here before
-    printed = copied.tool("advise", "--fits", "crop,squash")
-    predictions.write_bytes(of_this_set)
+    printed = advised_beside_other_predictions(copied)
     assert "accuracy_without_copies" not in copied.json("metrics/advice.json")["suspects"]
     assert (copied.folder / "metrics/suspects.csv").read_bytes() == first
     compared = copied.json("metrics/advice.json")["networks"]
