@@ -39,9 +39,7 @@ class PictureTable:
         self._named: dict[str, None] = {}  # in the order of the table
         self._used: set[str] = set()
         self._paths: dict[str, PurePosixPath] = {}  # of pictures that are named by their paths in the set
-        self._inside: dict[
-            str, tuple[PurePosixPath, str]
-        ] = {}  # of those by them without the split, and their contents
+        self._inside: dict[str, tuple[PurePosixPath, str]] = {}  # the same without the split, with the contents
         self._places: dict[str, PurePosixPath] = {}  # and of those by their places, with the split
 
     def rows(self) -> Iterator[tuple[str, str]]:
